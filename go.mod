@@ -1,0 +1,3 @@
+module github.com/stacksjs/realtime-go
+
+go 1.26
