@@ -1,0 +1,151 @@
+package loop
+
+import (
+	"errors"
+	"io"
+	"sync"
+)
+
+var errPumpsOnly = errors.New("loop: this loop takes no descriptors")
+
+// pump moves the bytes of a connection whose socket the loop cannot poll: TLS, streams of net/http, systems
+// without epoll. One goroutine reads; another exists only while there is something to write.
+type pump struct {
+	// static
+	loop *Loop
+	rw   io.ReadWriteCloser
+
+	// owned by the loop
+	conn    *Conn
+	writing bool
+	asked   bool // the reader has been told to read on
+
+	// between the reader and the loop
+	next chan struct{} // the loop has taken what was read
+	once sync.Once
+	end  chan struct{} // closed with the connection
+}
+
+// AttachPump makes rw a connection of this loop, which closes it in the end. first holds bytes that arrived
+// earlier.
+func (l *Loop) AttachPump(c *Conn, h Handler, rw io.ReadWriteCloser, first []byte) {
+	l.adopt(c, h)
+	p := &pump{loop: l, rw: rw, conn: c, next: make(chan struct{}, 1), end: make(chan struct{})}
+	c.extra().pump = p
+	go p.read()
+	c.feed(first)
+	c.owner().askMore()
+}
+
+// owner is who has the connection's slot now: a handshake may have become a session.
+func (c *Conn) owner() *Conn {
+	if now := c.loop.table[c.slot]; now != nil && now.gen == c.gen {
+		return now
+	}
+	return c
+}
+
+func (c *Conn) askMore() {
+	if c.x != nil && c.x.pump != nil && c.flags&(flagPaused|flagClosed) == 0 {
+		c.x.pump.more()
+	}
+}
+
+// more lets the reader read on.
+func (p *pump) more() {
+	if !p.asked {
+		p.asked = true
+		p.next <- struct{}{}
+	}
+}
+
+// read runs on its own goroutine: one read at a time, the next one only when the loop has taken it.
+func (p *pump) read() {
+	b := make([]byte, 4096)
+	for {
+		select {
+		case <-p.next:
+		case <-p.end:
+			return
+		}
+		n, err := p.rw.Read(b)
+		got := b[:n]
+		if p.loop.Post(Func(func(l *Loop) { p.arrived(got, err) }), n) != nil {
+			p.close() // the loop is gone
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *pump) arrived(b []byte, err error) {
+	c := p.conn
+	if c.flags&flagClosed != 0 {
+		return
+	}
+	p.asked = false
+	c.lastRead = p.loop.wheel.now
+	c.feed(b)
+	c = p.conn
+	if c.flags&flagClosed != 0 {
+		return
+	}
+	if err != nil {
+		c.Abort(err)
+		return
+	}
+	c.askMore()
+}
+
+// start hands what waits to a writer, unless one is at work.
+func (p *pump) start() {
+	q := &p.conn.x.queue
+	if p.writing || q.head == len(q.items) {
+		return
+	}
+	p.writing = true
+	q.busy = len(q.items) - q.head
+	n := q.bytes
+	var b []byte
+	if q.busy == 1 {
+		b = q.items[q.head].b
+	} else {
+		b = make([]byte, 0, n)
+		for _, it := range q.items[q.head:] {
+			b = append(b, it.b...)
+		}
+	}
+	go func() {
+		_, err := p.rw.Write(b)
+		p.loop.Post(Func(func(l *Loop) { p.wrote(n, err) }), 0)
+	}()
+}
+
+func (p *pump) wrote(n int, err error) {
+	c := p.conn
+	p.writing = false
+	if c.flags&flagClosed != 0 {
+		return
+	}
+	if err != nil {
+		c.Abort(err)
+		return
+	}
+	q := &c.x.queue
+	q.busy = 0
+	q.wrote(n)
+	if q.head < len(q.items) {
+		p.start()
+		return
+	}
+	c.emptied()
+}
+
+func (p *pump) close() {
+	p.once.Do(func() {
+		close(p.end)
+		p.rw.Close()
+	})
+}

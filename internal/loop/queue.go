@@ -1,0 +1,222 @@
+package loop
+
+import "slices"
+
+// queue holds what a connection's socket did not take, as references to logs.
+type queue struct {
+	items []item
+	head  int
+	bytes int
+	busy  int // items at the head that a pump is writing
+}
+
+type item struct {
+	b     []byte
+	group *Group // whose policy may leave it out; nil once it is partly written, or where nothing may be left out
+}
+
+// writeAll is the fast path: everything the group got this turn, in one write.
+func (c *Conn) writeAll(g *Group) {
+	b := g.out.Buf
+	if len(b) == 0 {
+		return
+	}
+	if c.fd < 0 { // a pump: everything goes through its queue
+		c.emit([]run{{b: b, log: g.out, group: g, hi: len(g.out.units)}})
+		return
+	}
+	n, err := writeFD(int(c.fd), b)
+	if err != nil && err != errAgain {
+		c.Abort(err)
+		return
+	}
+	if n < len(b) {
+		c.enqueue([]run{{b: b, log: g.out, group: g, hi: len(g.out.units)}}, n)
+	}
+}
+
+// emit writes runs, or queues them behind what waits already.
+func (c *Conn) emit(runs []run) {
+	if len(runs) == 0 {
+		return
+	}
+	if c.fd < 0 || c.Queued() > 0 {
+		c.enqueue(runs, 0)
+		return
+	}
+	b := runs[0].b
+	if len(runs) > 1 {
+		// One copy into one write beats a vector of many small pieces.
+		t := &c.loop.turn
+		t.join = t.join[:0]
+		for i := range runs {
+			t.join = append(t.join, runs[i].b...)
+		}
+		b = t.join
+	}
+	n, err := writeFD(int(c.fd), b)
+	if cap(c.loop.turn.join) > 4*turnBytes {
+		c.loop.turn.join = nil
+	}
+	if err != nil && err != errAgain {
+		c.Abort(err)
+		return
+	}
+	if n < len(b) {
+		c.enqueue(runs, n)
+	}
+}
+
+// enqueue keeps runs, of which the first skip bytes are written, for when the socket takes more.
+func (c *Conn) enqueue(runs []run, skip int) {
+	x := c.extra()
+	q := &x.queue
+	had := q.bytes
+	for i := range runs {
+		r := &runs[i]
+		if skip >= len(r.b) {
+			skip -= len(r.b)
+			continue
+		}
+		if r.group != nil && r.group.Policy != Disconnect {
+			for u := r.lo; u < r.hi; u++ {
+				b := r.log.Buf[r.log.start(u):r.log.units[u].end]
+				if skip >= len(b) {
+					skip -= len(b)
+					continue
+				}
+				if r.group.Policy == KeepLatest {
+					x.dropUnits(r.group, -1)
+				}
+				it := item{b: r.keep(b[skip:]), group: r.group}
+				if skip > 0 {
+					it.group = nil
+				}
+				skip = 0
+				q.push(it)
+			}
+			continue
+		}
+		q.push(item{b: r.keep(r.b[skip:])})
+		skip = 0
+	}
+	if limit := c.loop.cfg.MaxQueued; q.bytes > limit {
+		x.dropUnits(nil, q.bytes-limit)
+		// What one turn brings may be more than the limit; a connection is slow when something older waits too.
+		if q.bytes > limit && had > 0 {
+			c.Abort(ErrSlow)
+			return
+		}
+	}
+	if x.pump != nil {
+		x.pump.start()
+	} else if c.flags&flagWriting == 0 {
+		c.flags |= flagWriting
+		c.interest()
+	}
+}
+
+// keep returns b for a queue: by reference where it is a good part of its log, else copied, so that a small
+// piece does not hold a large log in memory.
+func (r *run) keep(b []byte) []byte {
+	switch {
+	case r.log != nil && len(b)*4 >= cap(r.log.Buf):
+		r.log.kept = true
+		return b
+	case r.rep != nil && len(b)*4 >= cap(r.rep.buf):
+		r.rep.kept = true
+		return b
+	}
+	return slices.Clone(b)
+}
+
+func (q *queue) push(it item) {
+	if q.head > 0 && q.head == len(q.items) {
+		q.items, q.head = q.items[:0], 0
+	}
+	q.items = append(q.items, it)
+	q.bytes += len(it.b)
+}
+
+// dropUnits leaves out waiting units, oldest first: all of g, or, for nil, of DropOldest groups until over bytes
+// are gone. Units partly written, or in a pump's hands, stay.
+func (x *extra) dropUnits(g *Group, over int) {
+	q := &x.queue
+	keep := q.items[:q.head+q.busy]
+	for _, it := range q.items[q.head+q.busy:] {
+		drop := it.group != nil && (it.group == g || g == nil && over > 0)
+		if !drop {
+			keep = append(keep, it)
+			continue
+		}
+		q.bytes -= len(it.b)
+		over -= len(it.b)
+		x.countDropped(it.group)
+	}
+	clear(q.items[len(keep):])
+	q.items = keep
+}
+
+func (x *extra) countDropped(g *Group) {
+	for i := range x.dropped {
+		if x.dropped[i].Group == g {
+			x.dropped[i].N++
+			return
+		}
+	}
+	x.dropped = append(x.dropped, Dropped{g, 1})
+}
+
+// drain writes what waits, now that the socket takes more.
+func (c *Conn) drain() {
+	q := &c.x.queue
+	for q.head < len(q.items) {
+		n, err := writevFD(int(c.fd), q.items[q.head:])
+		if err == errAgain {
+			return
+		}
+		if err != nil {
+			c.Abort(err)
+			return
+		}
+		q.wrote(n)
+	}
+	c.flags &^= flagWriting
+	c.interest()
+	c.emptied()
+}
+
+// wrote takes n bytes off the head.
+func (q *queue) wrote(n int) {
+	q.bytes -= n
+	for n > 0 {
+		it := &q.items[q.head]
+		if n < len(it.b) {
+			it.b, it.group = it.b[n:], nil
+			return
+		}
+		n -= len(it.b)
+		*it = item{}
+		q.head++
+	}
+}
+
+// emptied runs when nothing waits any more.
+func (c *Conn) emptied() {
+	x := c.x
+	x.queue = queue{}
+	dropped := x.dropped
+	x.dropped = nil
+	c.slim()
+	c.drained(dropped)
+	if c.flags&flagClosing != 0 {
+		c.shutNow()
+	}
+}
+
+// slim drops extra when nothing needs it, which puts the connection back on the fast path.
+func (c *Conn) slim() {
+	if x := c.x; x != nil && x.pump == nil && x.unread == nil && x.queue.bytes == 0 && x.dropped == nil {
+		c.x = nil
+	}
+}
