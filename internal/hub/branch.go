@@ -1,0 +1,121 @@
+package hub
+
+import (
+	"github.com/stacksjs/realtime-go/internal/loop"
+)
+
+// branch is the hub's side on one loop. Everything in it is owned by the loop.
+type branch struct {
+	hub     *Hub
+	loop    *loop.Loop
+	clients []*Client // by slot
+	free    []uint32
+	users   map[userKey][]*Client // identified clients only
+}
+
+type userKey struct{ app, id string }
+
+// local is a channel's listeners on one loop, grouped by wire format. Owned by the loop.
+type local struct {
+	ch     *channel
+	groups []group
+	last   loop.Stamp // what has come through
+}
+
+type group struct {
+	codec Codec
+	*loop.Group
+}
+
+// Codec writes deliveries in one wire format. It is a map key and shared by all clients of the format, whatever
+// their loop: comparable, and safe for concurrent use.
+type Codec interface {
+	// Append appends d as one unit: bytes that are written in one piece. Appending nothing leaves d out.
+	Append(dst []byte, d *Delivery) []byte
+}
+
+func (b *branch) index() int { return b.loop.Index() }
+
+// Run hands the delivery to the loop's listeners: this is all the work there is per message and wire format. It
+// runs on the loop.
+func (d *Delivery) Run(l *loop.Loop) {
+	lo := d.ch.locals[l.Index()]
+	if lo == nil {
+		return // the last listener left while it was on its way
+	}
+	if d.stamp.Ver == 0 {
+		if d.stamp.Seq <= lo.last.Seq {
+			return // older than this loop's first listener
+		}
+		lo.last.Seq = d.stamp.Seq
+	} else {
+		if d.stamp.Ver <= lo.last.Ver {
+			return
+		}
+		lo.last.Ver = d.stamp.Ver
+	}
+	var leftOut []*Client
+	if len(d.Event.ExceptSockets) > 0 || len(d.Event.ExceptUsers) > 0 {
+		b := lo.branch(l)
+		leftOut = b.leftOut(d.Event, d.ch.key.App)
+	}
+	for _, g := range lo.groups {
+		log := l.Begin(g.Group)
+		log.Buf = d.append(log.Buf, g.codec)
+		var except []*loop.Conn
+		for _, c := range leftOut {
+			if c.codec == g.codec {
+				except = append(except, c.conn)
+			}
+		}
+		l.Commit(g.Group, d.stamp, except)
+	}
+}
+
+func (lo *local) branch(l *loop.Loop) *branch { return lo.groups[0].Owner.(*owner).branch }
+
+// owner leads from a loop's group back to the channel.
+type owner struct {
+	branch *branch
+	local  *local
+	codec  Codec
+}
+
+// leftOut finds this loop's clients that an event is not for.
+func (b *branch) leftOut(ev *Event, app string) []*Client {
+	var cs []*Client
+	for _, id := range ev.ExceptSockets {
+		if c := b.find(id); c != nil && c.app.ID == app {
+			cs = append(cs, c)
+		}
+	}
+	for _, u := range ev.ExceptUsers {
+		cs = append(cs, b.users[userKey{app, u}]...)
+	}
+	return cs
+}
+
+// find returns this loop's client with the id.
+func (b *branch) find(id ID) *Client {
+	i, slot := b.hub.branchOf(id)
+	if i != b.index() || slot >= uint64(len(b.clients)) {
+		return nil
+	}
+	if c := b.clients[slot]; c != nil && c.id == id {
+		return c
+	}
+	return nil
+}
+
+// group returns the local's group for a codec, made if it is not there.
+func (lo *local) group(b *branch, c Codec) *loop.Group {
+	for _, g := range lo.groups {
+		if g.codec == c {
+			return g.Group
+		}
+	}
+	g := &loop.Group{Owner: &owner{b, lo, c}, Policy: lo.ch.policy.Slow}
+	g.Init(lo.last)
+	lo.groups = append(lo.groups, group{c, g})
+	return g
+}

@@ -1,0 +1,233 @@
+package hub
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stacksjs/realtime-go/internal/loop"
+)
+
+// channel is a channel at its home. Everything is guarded by the home's mutex; locals[i] is written by loop i
+// only, under that mutex, so loop i may read it without.
+type channel struct {
+	key    Key
+	policy *Policy
+	epoch  uint64
+	seq    uint64 // of the last message
+	count  int    // subscriptions
+	locals []*local
+	log    []*Delivery // oldest first
+	bytes  int         // of the log
+	cached *Delivery   // the last message, where the policy keeps it
+
+	// sent and version number what reaches the loops, so that a subscription can tell what came before it.
+	sent    uint64 // messages and whispers
+	version uint64 // changes of the members
+	members map[string]*member
+}
+
+// Member is one user in a presence channel. It never changes: an update makes another.
+type Member struct {
+	ID   string
+	Info string // JSON; empty when there is none
+}
+
+type member struct {
+	Member
+	conns int
+	since uint64 // the version of its joining, which orders the list
+}
+
+// Event is what was published. It does not change, and the channels it went to share it.
+type Event struct {
+	Name string
+	Data string // JSON text
+	ID   string // for de-duplication; may be empty
+
+	// What delivery leaves out.
+	ExceptSockets []ID
+	ExceptUsers   []string
+
+	// UserID is the verified sender of a whisper in a presence channel.
+	UserID string
+}
+
+// DeliveryKind says what a Delivery tells.
+type DeliveryKind uint8
+
+const (
+	Message DeliveryKind = iota
+	Whisper
+	MemberAdded
+	MemberUpdated
+	MemberRemoved
+)
+
+// Delivery is one event on one channel on its way to the loops. It does not change.
+type Delivery struct {
+	Kind   DeliveryKind
+	Event  *Event
+	Member *Member   // of the Member… kinds
+	Time   time.Time // of messages where history is on
+	ch     *channel
+	pos    Position
+	stamp  loop.Stamp
+	shared *shared // nil where one loop has all listeners
+}
+
+// Channel is the channel's wire name.
+func (d *Delivery) Channel() string { return d.ch.key.Name }
+
+// Position is where the message stands; ok where the channel keeps history, so that a client can use it.
+func (d *Delivery) Position() (p Position, ok bool) {
+	return d.pos, d.Kind == Message && d.ch.policy.History.Size > 0
+}
+
+// shared holds the units that several loops need.
+type shared struct {
+	mu    sync.Mutex
+	units []encoded
+}
+
+type encoded struct {
+	codec Codec
+	unit  []byte
+}
+
+// append encodes d, once for all loops.
+func (d *Delivery) append(dst []byte, c Codec) []byte {
+	if d.shared == nil {
+		return c.Append(dst, d)
+	}
+	d.shared.mu.Lock()
+	defer d.shared.mu.Unlock()
+	for i := range d.shared.units {
+		if d.shared.units[i].codec == c {
+			return append(dst, d.shared.units[i].unit...)
+		}
+	}
+	from := len(dst)
+	dst = c.Append(dst, d)
+	d.shared.units = append(d.shared.units, encoded{c, slices.Clone(dst[from:])})
+	return dst
+}
+
+// assign gives an event its place, and keeps it where the policy says so.
+func (ch *channel) assign(ev *Event, kind DeliveryKind, now func() time.Time) *Delivery {
+	ch.sent++
+	d := &Delivery{Kind: kind, Event: ev, ch: ch, stamp: loop.Stamp{Seq: ch.sent}}
+	if kind != Message {
+		return d
+	}
+	ch.seq++
+	d.pos = Position{ch.epoch, ch.seq}
+	if p := &ch.policy.History; p.Size > 0 {
+		d.Time = now()
+		ch.log = append(ch.log, d)
+		ch.bytes += len(ev.Data)
+		ch.trim(d.Time)
+	}
+	if ch.policy.Cache > 0 {
+		if d.Time.IsZero() {
+			d.Time = now()
+		}
+		ch.cached = d
+	}
+	return d
+}
+
+// trim lets go of what the policy no longer keeps.
+func (ch *channel) trim(now time.Time) {
+	p := &ch.policy.History
+	n := 0
+	for n < len(ch.log) && (len(ch.log)-n > p.Size || ch.bytes > p.Bytes || now.Sub(ch.log[n].Time) > p.Age) {
+		ch.bytes -= len(ch.log[n].Event.Data)
+		ch.log[n] = nil
+		n++
+	}
+	ch.log = ch.log[n:]
+	if len(ch.log) == 0 {
+		ch.log = nil
+	}
+	if ch.cached != nil && now.Sub(ch.cached.Time) > ch.policy.Cache {
+		ch.cached = nil
+	}
+}
+
+// idle reports whether the channel can be forgotten.
+func (ch *channel) idle() bool {
+	return ch.count == 0 && len(ch.log) == 0 && ch.cached == nil
+}
+
+// Since is where a returning client stopped reading.
+type Since struct {
+	Seq   uint64
+	Epoch uint64 // 0: unknown, any will do
+}
+
+// after returns the kept messages after s, and whether that is all there were.
+func (ch *channel) after(s Since) ([]*Delivery, bool) {
+	if s.Epoch != 0 && s.Epoch != ch.epoch || s.Seq > ch.seq || ch.policy.History.Size == 0 {
+		return nil, false
+	}
+	missed := ch.seq - s.Seq
+	if missed <= uint64(len(ch.log)) {
+		return slices.Clone(ch.log[len(ch.log)-int(missed):]), true
+	}
+	if s.Epoch != 0 { // all or nothing: a partial replay looks whole to its reader
+		return nil, false
+	}
+	return slices.Clone(ch.log), false
+}
+
+// list returns the members in the order in which they joined.
+func (ch *channel) list() []*Member {
+	ms := make([]*member, 0, len(ch.members))
+	for _, m := range ch.members {
+		ms = append(ms, m)
+	}
+	slices.SortFunc(ms, func(a, b *member) int {
+		if a.since != b.since {
+			if a.since < b.since {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	out := make([]*Member, len(ms))
+	for i, m := range ms {
+		out[i] = &m.Member
+	}
+	return out
+}
+
+// tell makes the delivery of a change of the members.
+func (ch *channel) tell(kind DeliveryKind, m *Member) *Delivery {
+	return &Delivery{Kind: kind, Event: &noEvent, Member: m, ch: ch, stamp: loop.Stamp{Ver: ch.version}}
+}
+
+var noEvent Event
+
+// Info is what the outside may know of a channel.
+type Info struct {
+	Subscriptions int
+	Members       []*Member // presence channels only
+	Position      Position
+	Cached        *Delivery
+}
+
+// Info describes a channel; ok is false when the hub knows nothing of it.
+func (h *Hub) Info(k Key) (in Info, ok bool) {
+	hm := h.home(k)
+	hm.mu.Lock()
+	defer hm.mu.Unlock()
+	ch := hm.channels[k]
+	if ch == nil {
+		return Info{}, false
+	}
+	ch.trim(h.cfg.Now())
+	return Info{Subscriptions: ch.count, Members: ch.list(), Position: Position{ch.epoch, ch.seq}, Cached: ch.cached}, true
+}

@@ -1,0 +1,729 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/loop"
+)
+
+// User is a verified identity.
+type User struct {
+	ID      string
+	Info    string    // JSON: what others see in presence channels; empty when there is none
+	Expires time.Time // zero: never
+	Claims  any       // the authorizer's own
+}
+
+// Grant is the authorizer's yes for one channel.
+type Grant struct {
+	MemberID   string // who the member is in a presence channel
+	MemberInfo string // JSON
+	Publish    bool   // may publish events, and not only whispers
+	Expires    time.Time
+}
+
+// Request asks whether a client may listen to a channel.
+type Request struct {
+	App         *App
+	Channel     string
+	SocketID    string
+	Auth        string // what the client brought: a signature, a token, or nothing
+	ChannelData string
+	User        *User // nil: anonymous
+}
+
+// Authorizer says who may listen to what is not public.
+type Authorizer interface {
+	// Decide answers at once where that needs neither waiting nor much work: it runs on loops.
+	Decide(r *Request) (g Grant, decided bool, err *Error)
+	// Authorize may take its time; it runs on a goroutine of its own. An error that is not an *Error is logged, and
+	// the client is told no more than that it failed.
+	Authorize(ctx context.Context, r *Request) (Grant, error)
+}
+
+// Handler takes an event that a client sent to the server. It runs on a goroutine of its own, in order per client
+// and event name. What it returns is the answer, for a client that asked for one.
+type Handler func(ctx context.Context, in *Inbound) (reply []byte, err error)
+
+// Inbound is an event from a client to the server.
+type Inbound struct {
+	Client  ClientInfo
+	Channel string // may be empty; the client need not be subscribed to it
+	Event   string
+	Data    string // JSON
+}
+
+// ClientInfo is what the application may know of a client.
+type ClientInfo struct {
+	ID   string // socket id
+	App  string
+	User *User // nil: anonymous
+	Addr string
+}
+
+// App is one application among those a server serves.
+type App struct {
+	ID string
+	// Auth is the authorizer's own: keys.
+	Auth any
+}
+
+// Session is a client's protocol. The hub calls it on the client's loop.
+type Session interface {
+	// Subscribed is the acknowledgement; the replay and the cached message in it follow it, and nothing comes between.
+	Subscribed(*Subscribed)
+	Refused(channel string, err *Error, tag any)
+	// Unsubscribed: err is nil when the client asked for it.
+	Unsubscribed(channel string, err *Error, tag any)
+	// Done answers what was asked with Publish, Whisper or Deliver.
+	Done(channel string, pos Position, reply []byte, err *Error, tag any)
+	// Stop ends the connection for a reason.
+	Stop(err *Error)
+	// Addr is the peer's address.
+	Addr() string
+}
+
+// Subscribe asks for a subscription.
+type Subscribe struct {
+	Channel     string
+	Auth        string
+	ChannelData string
+	Since       *Since // replay what came after
+	Rewind      int    // or the last so many messages
+	Tag         any    // given back in the answer
+}
+
+// Subscribed is what a new subscriber is told: the channel's state at the moment from which on it misses nothing.
+type Subscribed struct {
+	Channel   string
+	Position  Position
+	History   bool // the position is of use
+	Members   []*Member
+	Me        *Member // nil except in presence channels
+	Replay    []*Delivery
+	Recovered bool      // Replay is everything after Since
+	Cached    *Delivery // the last message of a cache channel
+	CacheMiss bool
+	Again     bool // it was subscribed already
+	Tag       any
+}
+
+// Sub is a subscription's own data; most have none.
+type Sub struct {
+	member  string // in a presence channel
+	publish bool
+	expires time.Time
+}
+
+// Client is who is connected. Every field is owned by the loop.
+type Client struct {
+	hub     *Hub
+	branch  *branch
+	conn    *loop.Conn
+	session Session
+	codec   Codec
+	app     *App
+	user    *User
+	waiting *waiting // commands behind user code; nil most of the time
+	id      ID
+	slot    uint32
+	gone    bool
+	rates   [2]bucket
+}
+
+// Add makes c a client of the hub, on conn's loop.
+func (h *Hub) Add(c *Client, conn *loop.Conn, s Session, codec Codec, app *App) {
+	b := h.branches[conn.Loop().Index()]
+	var slot uint32
+	if n := len(b.free); n > 0 {
+		slot = b.free[n-1]
+		b.free = b.free[:n-1]
+	} else {
+		slot = uint32(len(b.clients))
+		b.clients = append(b.clients, nil)
+	}
+	b.clients[slot] = c
+	*c = Client{hub: h, branch: b, conn: conn, session: s, codec: codec, app: app, slot: slot, id: h.newID(b.index(), slot)}
+	c.hook(HookEvent{Kind: Connected})
+}
+
+// ID is the socket id.
+func (c *Client) ID() ID { return c.id }
+
+// User is the verified identity; nil for anonymous clients.
+func (c *Client) User() *User { return c.user }
+
+// App is the application the client belongs to.
+func (c *Client) App() *App { return c.app }
+
+func (c *Client) info() ClientInfo {
+	return ClientInfo{ID: c.id.String(), App: c.app.ID, User: c.user, Addr: c.session.Addr()}
+}
+
+// Identify gives the client an identity, or renews it. Another user than before is refused.
+func (c *Client) Identify(u *User) *Error {
+	if u.ID == "" {
+		return errf(BadRequest, "the identity has no user id")
+	}
+	if c.user != nil && c.user.ID != u.ID {
+		return errf(Forbidden, "this connection is user %q already; another user needs another connection", c.user.ID)
+	}
+	k := userKey{c.app.ID, u.ID}
+	if c.user == nil {
+		c.branch.users[k] = append(c.branch.users[k], c)
+	}
+	c.user = u
+	c.hook(HookEvent{Kind: Identified})
+	return nil
+}
+
+// Remove ends the client: it leaves every channel. The session calls it from its connection's Closed.
+func (c *Client) Remove(reason string) {
+	if c.gone || c.hub == nil {
+		return
+	}
+	for _, m := range slices.Clone(c.conn.Memberships()) {
+		if m.Group.Owner.(*owner).codec == c.codec {
+			c.leave(&m)
+		}
+	}
+	c.gone = true
+	b := c.branch
+	b.clients[c.slot] = nil
+	b.free = append(b.free, c.slot)
+	if c.user != nil {
+		k := userKey{c.app.ID, c.user.ID}
+		us := b.users[k]
+		if i := slices.Index(us, c); i >= 0 {
+			us = slices.Delete(us, i, i+1)
+		}
+		if len(us) == 0 {
+			delete(b.users, k)
+		} else {
+			b.users[k] = us
+		}
+	}
+	c.waiting = nil
+	c.hook(HookEvent{Kind: Disconnected, Reason: reason})
+}
+
+// subscription returns c's membership in a channel; nil if it is not subscribed.
+func (c *Client) subscription(channel string) *loop.Membership {
+	ms := c.conn.Memberships()
+	for i := range ms {
+		if o := ms[i].Group.Owner.(*owner); o.codec == c.codec && o.local.ch.key.Name == channel {
+			return &ms[i]
+		}
+	}
+	return nil
+}
+
+// Subscribed reports whether the client is subscribed to the channel.
+func (c *Client) Subscribed(channel string) bool { return c.subscription(channel) != nil }
+
+// Channels are the channels the client is subscribed to.
+func (c *Client) Channels() []string {
+	var names []string
+	for _, m := range c.conn.Memberships() {
+		if o := m.Group.Owner.(*owner); o.codec == c.codec {
+			names = append(names, o.local.ch.key.Name)
+		}
+	}
+	return names
+}
+
+// Subscribe asks for a channel; the session is told the outcome, in the order of this channel's commands.
+func (c *Client) Subscribe(r Subscribe) {
+	c.inLane(r.Channel, false, func() { c.subscribe(&r) })
+}
+
+func (c *Client) subscribe(r *Subscribe) {
+	if err := channelname.Validate(r.Channel); err != nil {
+		c.refuse(r, errf(BadRequest, "%v", err))
+		return
+	}
+	if limit := c.hub.cfg.Limits.ChannelsPerClient; len(c.conn.Memberships()) >= limit && !c.Subscribed(r.Channel) {
+		c.refuse(r, errf(TooManyChannels, "this connection listens to %d channels, which is the limit; unsubscribe from one first", limit))
+		return
+	}
+	kind, bare := channelname.Split(r.Channel)
+	switch kind {
+	case channelname.Public:
+		c.join(r, &Grant{})
+		return
+	case channelname.User:
+		if c.user == nil || c.user.ID != bare {
+			c.refuse(r, errf(Unauthorized, "channel %q is only for connections of that user", r.Channel))
+			return
+		}
+		c.join(r, &Grant{})
+		return
+	}
+	if c.hub.cfg.Authorizer == nil {
+		c.refuse(r, errf(Unauthorized, "channel %q needs a grant, and this server has no authorizer to give one", r.Channel))
+		return
+	}
+	q := &Request{App: c.app, Channel: r.Channel, SocketID: c.id.String(), Auth: r.Auth, ChannelData: r.ChannelData, User: c.user}
+	if g, decided, err := c.hub.cfg.Authorizer.Decide(q); decided {
+		if err != nil {
+			c.refuse(r, err)
+			return
+		}
+		c.join(r, &g)
+		return
+	}
+	var g Grant
+	c.call(r.Channel, func(ctx context.Context) (err error) {
+		g, err = c.hub.cfg.Authorizer.Authorize(ctx, q)
+		return err
+	}, func(unsubscribed bool, err *Error) {
+		switch {
+		case err != nil:
+			c.refuse(r, err)
+		case unsubscribed:
+			c.refuse(r, errf(NotSubscribed, "unsubscribed from %q before the grant came", r.Channel))
+		default:
+			c.join(r, &g)
+		}
+	})
+}
+
+func (c *Client) refuse(r *Subscribe, err *Error) {
+	c.hub.stats.Refused.Add(1)
+	c.hook(HookEvent{Kind: Refused, Channel: r.Channel, Reason: err.Message})
+	c.session.Refused(r.Channel, err, r.Tag)
+}
+
+// join subscribes a client that may.
+func (c *Client) join(r *Subscribe, g *Grant) {
+	h := c.hub
+	now := h.cfg.Now()
+	if !g.Expires.IsZero() && !g.Expires.After(now) {
+		c.refuse(r, errf(Expired, "the grant for %q has expired", r.Channel))
+		return
+	}
+	presence := strings.HasPrefix(r.Channel, "presence-")
+	var sub *Sub
+	if presence || g.Publish || !g.Expires.IsZero() {
+		sub = &Sub{publish: g.Publish, expires: g.Expires}
+	}
+	if presence {
+		if err := c.memberOf(r.Channel, g); err != nil {
+			c.refuse(r, err)
+			return
+		}
+		sub.member = g.MemberID
+	}
+	again := c.subscription(r.Channel)
+
+	k := Key{App: c.app.ID, Name: r.Channel}
+	hm := h.home(k)
+	hm.mu.Lock()
+	ch := h.get(hm, k)
+	if err := c.admit(ch, g, presence, again); err != nil {
+		if ch.idle() {
+			delete(hm.channels, k)
+		}
+		hm.mu.Unlock()
+		c.refuse(r, err)
+		return
+	}
+	out := &Subscribed{Channel: ch.key.Name, Tag: r.Tag, Again: again != nil}
+	if presence {
+		out.Me = h.enter(ch, g, again)
+		out.Members = ch.list()
+	}
+	ch.trim(now)
+	out.Position, out.History = Position{ch.epoch, ch.seq}, ch.policy.History.Size > 0
+	if again == nil {
+		switch {
+		case r.Since != nil:
+			out.Replay, out.Recovered = ch.after(*r.Since)
+		case r.Rewind > 0:
+			out.Replay = slices.Clone(ch.log[max(0, len(ch.log)-r.Rewind):])
+		}
+		if ch.policy.Cache > 0 && len(out.Replay) == 0 {
+			out.Cached, out.CacheMiss = ch.cached, ch.cached == nil
+		}
+		if ch.count++; ch.count == 1 {
+			h.hook(ch.key, HookEvent{Kind: ChannelOccupied, App: k.App, Channel: ch.key.Name})
+		}
+	}
+	since := loop.Stamp{Seq: ch.sent, Ver: ch.version}
+	lo := ch.locals[c.branch.index()]
+	if lo == nil {
+		lo = &local{ch: ch, last: since}
+		ch.locals[c.branch.index()] = lo
+	}
+	hm.mu.Unlock()
+
+	// The acknowledgement, then the replay, then what comes after the snapshot: Join lets nothing older through.
+	c.session.Subscribed(out)
+	var data any
+	if sub != nil {
+		data = sub
+	}
+	if again != nil {
+		again.Data = data
+	} else {
+		c.conn.Join(lo.group(c.branch, c.codec), since, data)
+		c.hook(HookEvent{Kind: SubscribedTo, Channel: ch.key.Name})
+	}
+}
+
+// memberOf completes a grant with who the member is.
+func (c *Client) memberOf(channel string, g *Grant) *Error {
+	if g.MemberID == "" && c.user != nil {
+		g.MemberID = c.user.ID
+		if g.MemberInfo == "" {
+			g.MemberInfo = c.user.Info
+		}
+	}
+	if g.MemberID == "" {
+		return errf(Unauthorized, "presence channel %q needs to know who joins: sign a user_id, or identify the connection", channel)
+	}
+	if c.user != nil && c.user.ID != g.MemberID {
+		return errf(Unauthorized, "the grant for %q is for user %q, but this connection is user %q", channel, g.MemberID, c.user.ID)
+	}
+	if n, limit := len(g.MemberID)+len(g.MemberInfo), c.hub.cfg.Limits.MemberBytes; n > limit {
+		return errf(MemberTooLarge, "member id and info are %d bytes, more than %d", n, limit)
+	}
+	return nil
+}
+
+// admit checks the channel's own limits. Under the home's mutex.
+func (c *Client) admit(ch *channel, g *Grant, presence bool, again *loop.Membership) *Error {
+	if limit := ch.policy.Subscribers; again == nil && limit > 0 && ch.count >= limit {
+		return errf(TooManyListeners, "channel %q has %d subscribers, which is its limit", ch.key.Name, limit)
+	}
+	if !presence {
+		return nil
+	}
+	if again != nil {
+		if was := again.Data.(*Sub).member; was != g.MemberID {
+			return errf(Forbidden, "this connection is member %q of %q already; unsubscribe before joining as %q", was, ch.key.Name, g.MemberID)
+		}
+		return nil
+	}
+	if _, known := ch.members[g.MemberID]; !known && len(ch.members) >= ch.policy.Members {
+		return errf(TooManyMembers, "presence channel %q has %d members, which is its limit", ch.key.Name, ch.policy.Members)
+	}
+	return nil
+}
+
+// enter makes the client's user a member and tells the others if that is news. Under the home's mutex.
+func (h *Hub) enter(ch *channel, g *Grant, again *loop.Membership) *Member {
+	m := ch.members[g.MemberID]
+	switch {
+	case m == nil:
+		ch.version++
+		m = &member{Member: Member{g.MemberID, g.MemberInfo}, conns: 1, since: ch.version}
+		if ch.members == nil {
+			ch.members = map[string]*member{}
+		}
+		ch.members[g.MemberID] = m
+		h.deliver(ch, ch.tell(MemberAdded, &m.Member))
+		h.hook(ch.key, HookEvent{Kind: MemberJoined, App: ch.key.App, Channel: ch.key.Name, UserID: g.MemberID})
+	case again == nil:
+		m.conns++ // another tab: no news, and the first one's info stays
+	case m.Info != g.MemberInfo:
+		ch.version++
+		m = &member{Member: Member{g.MemberID, g.MemberInfo}, conns: m.conns, since: m.since}
+		ch.members[g.MemberID] = m
+		h.deliver(ch, ch.tell(MemberUpdated, &m.Member))
+	}
+	return &m.Member
+}
+
+// Unsubscribe leaves a channel; the session is told with the tag. Not being subscribed is fine.
+func (c *Client) Unsubscribe(channel string, tag any) {
+	c.inLane(channel, true, func() {
+		c.drop(channel)
+		c.session.Unsubscribed(channel, nil, tag)
+	})
+}
+
+// drop leaves a channel, and reports whether the client was in it.
+func (c *Client) drop(channel string) bool {
+	m := c.subscription(channel)
+	if m == nil {
+		return false
+	}
+	was := *m
+	c.leave(&was)
+	c.hook(HookEvent{Kind: UnsubscribedFrom, Channel: channel})
+	return true
+}
+
+// leave undoes join.
+func (c *Client) leave(m *loop.Membership) {
+	h := c.hub
+	o := m.Group.Owner.(*owner)
+	lo, ch := o.local, o.local.ch
+	c.conn.Leave(m.Group)
+	empty := m.Group.Len() == 0
+	if empty {
+		lo.groups = slices.DeleteFunc(lo.groups, func(g group) bool { return g.Group == m.Group })
+	}
+	hm := h.home(ch.key)
+	hm.mu.Lock()
+	defer hm.mu.Unlock()
+	if empty && len(lo.groups) == 0 {
+		ch.locals[c.branch.index()] = nil
+	}
+	ch.count--
+	if sub, _ := m.Data.(*Sub); sub != nil && sub.member != "" {
+		if mb := ch.members[sub.member]; mb != nil {
+			if mb.conns--; mb.conns == 0 {
+				delete(ch.members, sub.member)
+				ch.version++
+				h.deliver(ch, ch.tell(MemberRemoved, &mb.Member))
+				h.hook(ch.key, HookEvent{Kind: MemberLeft, App: ch.key.App, Channel: ch.key.Name, UserID: sub.member})
+			}
+		}
+	}
+	if ch.count == 0 {
+		h.hook(ch.key, HookEvent{Kind: ChannelVacated, App: ch.key.App, Channel: ch.key.Name})
+		if ch.idle() {
+			delete(h.home(ch.key).channels, ch.key)
+		}
+	}
+}
+
+// Whisper relays a client's event to the channel's other listeners.
+func (c *Client) Whisper(channel, event, data string, tag any) {
+	c.inLane(channel, false, func() {
+		ev := &Event{Name: event, Data: data, ExceptSockets: []ID{c.id}}
+		if err := c.mayWhisper(channel, ev); err != nil {
+			c.session.Done(channel, Position{}, nil, err, tag)
+			return
+		}
+		c.send(channel, ev, Whisper, tag)
+		c.hook(HookEvent{Kind: Whispered, Channel: channel, Event: event, Data: data})
+	})
+}
+
+func (c *Client) mayWhisper(channel string, ev *Event) *Error {
+	kind, _ := channelname.Split(channel)
+	if kind != channelname.Private && kind != channelname.Presence {
+		return errf(Forbidden, "client events work on private and presence channels only, not on %s channel %q", kind, channel)
+	}
+	if err := c.sized(channel, ev); err != nil {
+		return err
+	}
+	m := c.subscription(channel)
+	if m == nil {
+		return errf(NotSubscribed, "subscribe to %q before sending client events to it", channel)
+	}
+	if !m.Group.Owner.(*owner).local.ch.policy.Whispers {
+		return errf(Forbidden, "channel %q takes no client events", channel)
+	}
+	if sub, _ := m.Data.(*Sub); sub != nil && kind == channelname.Presence {
+		ev.UserID = sub.member
+	}
+	return c.rates[0].take(c.conn.Loop().Now(), c.hub.cfg.Limits.WhispersPerSecond, "client events")
+}
+
+// sized checks an event's name and data against the limits.
+func (c *Client) sized(channel string, ev *Event) *Error {
+	if err := CheckEventName(ev.Name, c.hub.cfg.Limits.EventName); err != nil {
+		return err
+	}
+	return c.hub.CheckData(Key{App: c.app.ID, Name: channel}, ev.Data)
+}
+
+// CheckEventName says why a client or publisher may not use an event name.
+func CheckEventName(name string, limit int) *Error {
+	switch {
+	case name == "":
+		return errf(BadRequest, "the event has no name")
+	case len(name) > limit:
+		return errf(BadRequest, "the event name is %d bytes, more than %d", len(name), limit)
+	case strings.HasPrefix(name, "pusher:") || strings.HasPrefix(name, "pusher_internal:"):
+		return errf(BadRequest, "event name %.60q is reserved for the protocol", name)
+	}
+	return nil
+}
+
+// CheckData says why an event's data may not be sent to a channel: its size, or that it is readable where only
+// end-to-end encrypted data may pass.
+func (h *Hub) CheckData(k Key, data string) *Error {
+	p := h.Policy(k)
+	limit := p.Payload
+	if limit == 0 {
+		limit = h.cfg.Limits.Payload
+	}
+	if len(data) > limit {
+		return errf(TooLarge, "the data is %d bytes, more than the %d allowed on channel %q", len(data), limit, k.Name)
+	}
+	if p.Encrypted && !(strings.Contains(data, `"nonce"`) && strings.Contains(data, `"ciphertext"`)) {
+		return errf(Forbidden, "channel %q takes only end-to-end encrypted data, and this is not: send through the encrypted package", k.Name)
+	}
+	return nil
+}
+
+// Publish publishes a client's event as the application itself would, where the client's grant allows that.
+func (c *Client) Publish(channel string, ev *Event, tag any) {
+	c.inLane(channel, false, func() {
+		err := c.mayPublish(channel)
+		if err == nil {
+			err = c.sized(channel, ev)
+		}
+		if err == nil {
+			err = c.rates[1].take(c.conn.Loop().Now(), c.hub.cfg.Limits.PublishPerSecond, "published events")
+		}
+		if err != nil {
+			c.session.Done(channel, Position{}, nil, err, tag)
+			return
+		}
+		c.send(channel, ev, Message, tag)
+	})
+}
+
+// Publisher is an identity that may publish without a subscription. User.Claims may implement it.
+type Publisher interface{ MayPublish(channel string) bool }
+
+func (c *Client) mayPublish(channel string) *Error {
+	if err := channelname.Validate(channel); err != nil {
+		return errf(BadRequest, "%v", err)
+	}
+	if m := c.subscription(channel); m != nil {
+		if sub, _ := m.Data.(*Sub); sub != nil && sub.publish {
+			return nil
+		}
+	}
+	if c.user != nil {
+		if p, ok := c.user.Claims.(Publisher); ok && p.MayPublish(channel) {
+			return nil
+		}
+	}
+	return errf(Unauthorized, "this connection may not publish to %q: it needs a grant or token that allows it", channel)
+}
+
+// send publishes from the client's loop. When some loop is overloaded, the client waits, unread, and nobody else.
+func (c *Client) send(channel string, ev *Event, kind DeliveryKind, tag any) {
+	k := Key{App: c.app.ID, Name: channel}
+	pos, full, err := c.hub.publish(k, ev, kind)
+	if full == nil {
+		c.session.Done(channel, pos, nil, asError(err), tag)
+		return
+	}
+	c.hold()
+	c.call(channel, func(ctx context.Context) error {
+		for full != nil {
+			select {
+			case <-full:
+			case <-ctx.Done():
+				return errf(Overloaded, "the server takes events more slowly than they come; try later")
+			}
+			pos, full, err = c.hub.publish(k, ev, kind)
+		}
+		return err
+	}, func(_ bool, err *Error) {
+		c.release()
+		c.session.Done(channel, pos, nil, err, tag)
+	})
+}
+
+func asError(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := err.(*Error); ok {
+		return e
+	}
+	return errf(Shutdown, "%v", err)
+}
+
+// Deliver hands an event to the handler registered for it; false when there is none.
+func (c *Client) Deliver(channel, event, data string, tag any) bool {
+	fn := c.hub.cfg.Handlers[event]
+	if fn == nil {
+		return false
+	}
+	in := &Inbound{Client: c.info(), Channel: channel, Event: event, Data: data}
+	lane := "\x00" + event // a channel's commands do not wait for handlers, nor one event's handler for another's
+	c.inLane(lane, false, func() {
+		var reply []byte
+		c.call(lane, func(ctx context.Context) (err error) {
+			reply, err = fn(ctx, in)
+			return err
+		}, func(_ bool, err *Error) {
+			c.session.Done(channel, Position{}, reply, err, tag)
+		})
+	})
+	return true
+}
+
+// Expire drops what has lapsed by now and returns when to look again; zero means never.
+func (c *Client) Expire(now time.Time) (next time.Time) {
+	if u := c.user; u != nil && !u.Expires.IsZero() {
+		if !u.Expires.After(now) {
+			c.session.Stop(errf(Expired, "the token of user %q has expired and was not renewed", u.ID))
+			return time.Time{}
+		}
+		next = u.Expires
+	}
+	for _, m := range slices.Clone(c.conn.Memberships()) {
+		sub, _ := m.Data.(*Sub)
+		if sub == nil || sub.expires.IsZero() || m.Group.Owner.(*owner).codec != c.codec {
+			continue
+		}
+		if !sub.expires.After(now) {
+			name := m.Group.Owner.(*owner).local.ch.key.Name
+			c.drop(name)
+			c.session.Unsubscribed(name, errf(Expired, "the grant for %q has expired", name), nil)
+			continue
+		}
+		if next.IsZero() || sub.expires.Before(next) {
+			next = sub.expires
+		}
+	}
+	return next
+}
+
+// Members returns a presence channel's members, for its subscribers.
+func (c *Client) Members(channel string) ([]*Member, *Error) {
+	if !strings.HasPrefix(channel, "presence-") {
+		return nil, errf(BadRequest, "%q is not a presence channel", channel)
+	}
+	if !c.Subscribed(channel) {
+		return nil, errf(NotSubscribed, "subscribe to %q to see its members", channel)
+	}
+	in, _ := c.hub.Info(Key{App: c.app.ID, Name: channel})
+	return in.Members, nil
+}
+
+// bucket is a token bucket of eight bytes.
+type bucket struct {
+	tokens float32
+	at     uint32 // milliseconds, wrapping
+}
+
+func (b *bucket) take(now time.Time, perSecond int, what string) *Error {
+	if perSecond == math.MaxInt {
+		return nil
+	}
+	ms := uint32(now.UnixMilli())
+	if b.at == 0 {
+		b.tokens = float32(perSecond)
+	} else {
+		b.tokens = min(float32(perSecond), b.tokens+float32(ms-b.at)*float32(perSecond)/1000)
+	}
+	b.at = max(ms, 1)
+	if b.tokens < 1 {
+		e := errf(RateLimited, "more than %d %s in a second", perSecond, what)
+		e.RetryAfter = int64(math.Ceil(float64(1-b.tokens) * 1000 / float64(perSecond)))
+		return e
+	}
+	b.tokens--
+	return nil
+}
+
+func (c *Client) String() string { return fmt.Sprintf("client %s of app %q", c.id, c.app.ID) }

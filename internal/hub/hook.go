@@ -1,0 +1,104 @@
+package hub
+
+import (
+	"context"
+
+	"github.com/stacksjs/realtime-go/internal/loop"
+)
+
+// HookKind says what happened.
+type HookKind uint8
+
+const (
+	Connected HookKind = iota
+	Identified
+	SubscribedTo
+	Refused
+	UnsubscribedFrom
+	Whispered
+	Disconnected
+	ChannelOccupied
+	ChannelVacated
+	MemberJoined
+	MemberLeft
+)
+
+// HookEvent tells the application what happened. Client is set for what a client did; the events of channels and
+// members have none.
+type HookEvent struct {
+	Kind    HookKind
+	App     string
+	Client  *ClientInfo
+	Channel string
+	Event   string // of whispers
+	Data    string // of whispers
+	UserID  string // of members
+	Reason  string // of refusals and disconnections
+}
+
+// hook queues ev behind the earlier ones of the same key.
+func (h *Hub) hook(key any, ev HookEvent) {
+	if h.cfg.Hook == nil {
+		return
+	}
+	ok := h.hooks.do(key, func() {
+		defer func() {
+			if p := recover(); p != nil {
+				h.cfg.Logger.Error("the application's hook panicked", "panic", p)
+			}
+		}()
+		h.cfg.Hook(context.Background(), ev)
+	})
+	if !ok && h.stats.HooksDropped.Add(1)%1000 == 1 {
+		h.cfg.Logger.Error("hook events are lost because the hook is too slow", "waiting", serialMax, "lost", h.stats.HooksDropped.Load())
+	}
+}
+
+func (c *Client) hook(ev HookEvent) {
+	if c.hub.cfg.Hook == nil {
+		return
+	}
+	in := c.info()
+	ev.App, ev.Client = c.app.ID, &in
+	c.hub.hook(c.id, ev)
+}
+
+// Select names clients: a socket, or all connections of a user.
+type Select struct {
+	App    string
+	Socket string
+	User   string
+}
+
+// Each runs f on every client selected, on its loop. It does not wait.
+func (h *Hub) Each(s Select, f func(*Client)) {
+	for _, b := range h.branches {
+		b.loop.Post(loop.Func(func(*loop.Loop) {
+			if s.Socket != "" {
+				if id, ok := ParseID(s.Socket); ok {
+					if c := b.find(id); c != nil && c.app.ID == s.App {
+						f(c)
+					}
+				}
+				return
+			}
+			for _, c := range append([]*Client(nil), b.users[userKey{s.App, s.User}]...) {
+				f(c)
+			}
+		}), 0)
+	}
+}
+
+// Revoke takes a subscription back.
+func (h *Hub) Revoke(s Select, channel, why string) {
+	h.Each(s, func(c *Client) {
+		if c.drop(channel) {
+			c.session.Unsubscribed(channel, errf(Revoked, "%s", why), nil)
+		}
+	})
+}
+
+// Disconnect ends connections.
+func (h *Hub) Disconnect(s Select, why string) {
+	h.Each(s, func(c *Client) { c.session.Stop(errf(Revoked, "%s", why)) })
+}

@@ -1,0 +1,166 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/stacksjs/realtime-go/internal/loop"
+)
+
+// User code never runs on a loop. While it decides about one channel of a client, that client's later commands for
+// the same channel wait in the channel's lane, and all others go on. A lane exists while something is in it.
+type waiting struct {
+	lanes map[string]*lane
+	n     int  // commands waiting in all lanes
+	full  bool // so many that the connection is not read
+	holds int  // other reasons not to read it
+}
+
+type lane struct {
+	busy  bool
+	queue []command
+}
+
+type command struct {
+	unsubscribe bool
+	run         func()
+}
+
+// inLane runs f now, or after the commands before it in its lane.
+func (c *Client) inLane(name string, unsubscribe bool, f func()) {
+	if c.waiting != nil {
+		if ln := c.waiting.lanes[name]; ln != nil && ln.busy {
+			ln.queue = append(ln.queue, command{unsubscribe, f})
+			if c.waiting.n++; c.waiting.n >= c.hub.cfg.Limits.Waiting && !c.waiting.full {
+				c.waiting.full = true
+				c.hold()
+			}
+			return
+		}
+	}
+	f()
+}
+
+func (c *Client) lane(name string) *lane {
+	if c.waiting == nil {
+		c.waiting = &waiting{}
+	}
+	if c.waiting.lanes == nil {
+		c.waiting.lanes = map[string]*lane{}
+	}
+	ln := c.waiting.lanes[name]
+	if ln == nil {
+		ln = &lane{}
+		c.waiting.lanes[name] = ln
+	}
+	return ln
+}
+
+// hold stops reading the connection until as many releases.
+func (c *Client) hold() {
+	if c.waiting == nil {
+		c.waiting = &waiting{}
+	}
+	if c.waiting.holds++; c.waiting.holds == 1 {
+		c.conn.Pause()
+	}
+}
+
+func (c *Client) release() {
+	if c.waiting.holds--; c.waiting.holds == 0 {
+		c.conn.Resume()
+	}
+}
+
+// Held reports whether the connection is not to be read: the session stops decoding what it has.
+func (c *Client) Held() bool { return c.waiting != nil && c.waiting.holds > 0 }
+
+// call runs work off the loop, with a deadline, and then done on the loop. unsubscribed tells whether the client
+// has asked to leave the lane's channel meanwhile. If the client is gone by then, done is not called.
+func (c *Client) call(name string, work func(context.Context) error, done func(unsubscribed bool, err *Error)) {
+	h := c.hub
+	if n := h.calls.Add(1); n > int64(h.cfg.Limits.Calls) {
+		h.calls.Add(-1)
+		done(false, errf(Busy, "the server is busy with %d other requests; try again later", n-1))
+		return
+	}
+	ln := c.lane(name)
+	ln.busy = true
+	over := false // owned by the loop
+	finish := func(err error) loop.Task {
+		return loop.Func(func(*loop.Loop) {
+			if over || c.gone {
+				return
+			}
+			over = true
+			unsubscribed := false
+			for _, q := range ln.queue {
+				unsubscribed = unsubscribed || q.unsubscribe
+			}
+			done(unsubscribed, c.told(err))
+			c.next(name, ln)
+		})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), h.cfg.Limits.CallTime)
+	stop := context.AfterFunc(ctx, func() { // the work may not heed its context
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			c.branch.loop.Post(finish(errf(Failed, "no decision within %v", h.cfg.Limits.CallTime)), 0)
+		}
+	})
+	go func() {
+		defer h.calls.Add(-1)
+		err := protect(ctx, work)
+		stop()
+		cancel()
+		c.branch.loop.Post(finish(err), 0)
+	}()
+}
+
+// protect turns a panic of user code into its error.
+func protect(ctx context.Context, work func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return work(ctx)
+}
+
+// told is what a client is told of an error: reasons meant for it, and of all others only that something failed.
+func (c *Client) told(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	c.hub.cfg.Logger.Warn("the application's code failed for a client", "socket", c.id.String(), "app", c.app.ID, "error", err)
+	return errf(Failed, "the server could not decide; its log says why")
+}
+
+// next runs the lane's commands until one has to wait again.
+func (c *Client) next(name string, ln *lane) {
+	ln.busy = false
+	for len(ln.queue) > 0 && !ln.busy && !c.gone {
+		q := ln.queue[0]
+		ln.queue = ln.queue[1:]
+		c.waiting.n--
+		q.run()
+	}
+	if c.gone {
+		return
+	}
+	w := c.waiting
+	if !ln.busy {
+		delete(w.lanes, name)
+	}
+	if w.full && w.n <= c.hub.cfg.Limits.Waiting/2 {
+		w.full = false
+		c.release()
+	}
+	if len(w.lanes) == 0 && w.holds == 0 {
+		c.waiting = nil
+	}
+}
