@@ -1,0 +1,42 @@
+package ws
+
+import "encoding/binary"
+
+// HeaderRoom is the length of the longest header a server sends.
+const HeaderRoom = 10
+
+// AppendHeader appends the header of an unmasked, final frame of n payload bytes. rsv1 marks a compressed message.
+func AppendHeader(dst []byte, op Op, rsv1 bool, n int) []byte {
+	b0 := 0x80 | byte(op)
+	if rsv1 {
+		b0 |= 0x40
+	}
+	return appendHeader(dst, b0, 0, n)
+}
+
+func appendHeader(dst []byte, b0, mask byte, n int) []byte {
+	switch {
+	case n <= 125:
+		return append(dst, b0, mask|byte(n))
+	case n <= 0xffff:
+		return binary.BigEndian.AppendUint16(append(dst, b0, mask|126), uint16(n))
+	default:
+		return binary.BigEndian.AppendUint64(append(dst, b0, mask|127), uint64(n))
+	}
+}
+
+// AppendFrame appends a server's frame: unmasked, final. The caller keeps the payload of a control frame within 125 bytes.
+func AppendFrame(dst []byte, op Op, payload []byte) []byte {
+	return append(AppendHeader(dst, op, false, len(payload)), payload...)
+}
+
+// AppendMasked appends a client's frame: masked with key, final. payload is not changed. The caller keeps the payload of a
+// control frame within 125 bytes, and takes key from a source the application behind it cannot predict (RFC 6455 section 10.3).
+func AppendMasked(dst []byte, op Op, payload []byte, key [4]byte) []byte {
+	dst = appendHeader(dst, 0x80|byte(op), 0x80, len(payload))
+	dst = append(dst, key[:]...)
+	at := len(dst)
+	dst = append(dst, payload...)
+	unmask(dst[at:], binary.LittleEndian.Uint32(key[:]))
+	return dst
+}
