@@ -119,3 +119,6 @@ func (lo *local) group(b *branch, c Codec) *loop.Group {
 	lo.groups = append(lo.groups, group{c, g})
 	return g
 }
+
+// ChannelOf names the channel a loop's group belongs to.
+func ChannelOf(g *loop.Group) string { return g.Owner.(*owner).local.ch.key.Name }

@@ -164,3 +164,20 @@ func (c *Client) next(name string, ln *lane) {
 		c.waiting = nil
 	}
 }
+
+// Authenticate runs who, which may wait, and gives the client the identity it found.
+func (c *Client) Authenticate(who func(context.Context) (*User, error), done func(*User, *Error)) {
+	const lane = "\x00auth"
+	c.inLane(lane, false, func() {
+		var u *User
+		c.call(lane, func(ctx context.Context) (err error) {
+			u, err = who(ctx)
+			return err
+		}, func(_ bool, err *Error) {
+			if err == nil {
+				err = c.Identify(u)
+			}
+			done(u, err)
+		})
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime/debug"
 	"time"
 )
@@ -161,7 +162,7 @@ func (l *Loop) Attach(c *Conn, h Handler, fd int, first []byte) error {
 		l.disown(c)
 		return fmt.Errorf("loop: attach descriptor: %w", err)
 	}
-	c.feed(first)
+	c.Feed(first)
 	return nil
 }
 
@@ -236,7 +237,7 @@ func (c *Conn) read() {
 			return
 		}
 		c.lastRead = l.wheel.now
-		c.feed(l.buf[:n])
+		c.Feed(l.buf[:n])
 		if n < len(l.buf) || c.flags&(flagPaused|flagClosed) != 0 {
 			return
 		}
@@ -249,22 +250,19 @@ func (c *Conn) end() {
 	c.Abort(io.EOF)
 }
 
-// feed gives bytes to the handler and keeps what it leaves.
-func (c *Conn) feed(b []byte) {
-	if len(b) == 0 || c.flags&flagClosed != 0 {
-		return
+// Feed gives bytes to the handler as if they had just arrived, and keeps what it leaves.
+func (c *Conn) Feed(b []byte) {
+	for len(b) > 0 && c.flags&(flagPaused|flagClosed) == 0 {
+		b = b[c.data(b):]
+		now := c.owner()
+		if now == c {
+			break
+		}
+		c = now // a handshake has become a session, which the rest is for
 	}
-	n := len(b)
-	if c.flags&flagPaused == 0 {
-		n = c.data(b)
-		// The handler may have become another connection: what is left belongs to the slot's owner now.
-		c = c.owner()
-	} else {
-		n = 0
-	}
-	if n < len(b) && !c.Closing() {
+	if len(b) > 0 && !c.Closing() {
 		x := c.extra()
-		x.unread = append(x.unread, b[n:]...)
+		x.unread = append(x.unread, b...)
 	}
 }
 
@@ -299,7 +297,7 @@ func (c *Conn) replayUnread() {
 	}
 	b := c.x.unread
 	c.x.unread = nil
-	c.feed(b)
+	c.Feed(b)
 	c = c.owner()
 	c.slim()
 	c.askMore()
@@ -364,16 +362,16 @@ func (c *Conn) Abort(reason error) {
 	if c.flags&flagClosed != 0 {
 		return
 	}
-	l := c.loop
+	c.loop.disown(c)
+	c.over(reason) // it may still ask for the peer's address
 	if c.fd >= 0 {
-		l.poll.del(int(c.fd))
+		c.loop.poll.del(int(c.fd))
 		closeFD(int(c.fd))
+		c.fd = -1
 	}
 	if c.x != nil && c.x.pump != nil {
 		c.x.pump.close()
 	}
-	l.disown(c)
-	c.over(reason)
 	c.x = nil
 }
 
@@ -415,4 +413,17 @@ func (c *Conn) drained(dropped []Dropped) {
 
 func (l *Loop) panicked(p any) {
 	l.cfg.Logger.Error("a connection's handler panicked; the connection is closed", "panic", p, "stack", string(debug.Stack()))
+}
+
+// RemoteAddr is the peer's address, asked of the socket: it is wanted seldom, and kept by nobody.
+func (c *Conn) RemoteAddr() string {
+	if c.x != nil && c.x.pump != nil {
+		if a, ok := c.x.pump.rw.(interface{ RemoteAddr() net.Addr }); ok {
+			return a.RemoteAddr().String()
+		}
+	}
+	if c.fd >= 0 {
+		return peerOf(int(c.fd))
+	}
+	return ""
 }

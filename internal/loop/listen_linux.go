@@ -124,3 +124,11 @@ func tcpAddr(sa unix.Sockaddr) net.Addr {
 	}
 	return &net.TCPAddr{}
 }
+
+func peerOf(fd int) string {
+	sa, err := unix.Getpeername(fd)
+	if err != nil {
+		return ""
+	}
+	return tcpAddr(sa).String()
+}

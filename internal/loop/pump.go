@@ -33,7 +33,7 @@ func (l *Loop) AttachPump(c *Conn, h Handler, rw io.ReadWriteCloser, first []byt
 	p := &pump{loop: l, rw: rw, conn: c, next: make(chan struct{}, 1), end: make(chan struct{})}
 	c.extra().pump = p
 	go p.read()
-	c.feed(first)
+	c.Feed(first)
 	c.owner().askMore()
 }
 
@@ -87,7 +87,7 @@ func (p *pump) arrived(b []byte, err error) {
 	}
 	p.asked = false
 	c.lastRead = p.loop.wheel.now
-	c.feed(b)
+	c.Feed(b)
 	c = p.conn
 	if c.flags&flagClosed != 0 {
 		return

@@ -1,0 +1,623 @@
+// Package bun speaks plain JSON over WebSocket: the seed's "bun" driver, its successor, and one superset of both that
+// needs no library in the browser. docs/protocol-ws.md describes it.
+package bun
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/loop"
+	"github.com/stacksjs/realtime-go/internal/socket"
+	"github.com/stacksjs/realtime-go/internal/ws"
+)
+
+// Subprotocol may be offered by clients; its absence means nothing.
+const Subprotocol = "realtime.v1.json"
+
+const (
+	batchMax     = 50
+	expectWarned = 30 * time.Second // before a token expires, the client is told
+)
+
+// Room holds what all sessions of this protocol share.
+type Room struct {
+	Hub    *hub.Hub
+	Socket *socket.Config
+	// ActivityTimeout is what clients are told: silence after which they may suspect the connection.
+	ActivityTimeout time.Duration
+	// Authenticate turns a token into an identity, for the auth command. Nil: there are no tokens.
+	Authenticate func(ctx context.Context, token string) (*hub.User, error)
+	Logger       *slog.Logger
+
+	warned sync.Map // apps whose old clients were reported
+}
+
+// session is one connection. Every field is owned by the loop.
+type session struct {
+	socket socket.Socket
+	client hub.Client
+	room   *Room
+	flags  uint8
+}
+
+const (
+	oldDialect uint8 = 1 << iota // commands in "type": expects no answers it did not ask for
+	spoke                        // the dialect is known
+	toldExpiry                   // token_expiring was sent for the present token
+)
+
+// request is what an answer must carry back, and how it is asked for.
+type request struct {
+	id, messageID field // raw JSON
+	ack           bool  // an answer was asked for
+	command       string
+	batch         *batch
+	silent        bool // the server's own subscription
+}
+
+// batch collects the outcomes of one batch command.
+type batch struct {
+	req       *request
+	name      string
+	left      int
+	succeeded []string
+	failed    []failure
+}
+
+type failure struct{ channel, reason string }
+
+// Conn is a session's place for a connection: it must take a handshake's place, or be attached, before Start.
+type Conn struct{ s session }
+
+// New makes a place for a session. It is large on purpose: one allocation holds all a client needs.
+func (r *Room) New() *Conn { return &Conn{session{room: r}} }
+
+// Loop returns the connection to attach, and its handler.
+func (c *Conn) Loop() (*loop.Conn, loop.Handler) { return &c.s.socket.Conn, &c.s.socket }
+
+// Start begins the session: on the loop, after the handshake's answer was sent. u is nil for anonymous clients.
+func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool) {
+	s := &c.s
+	s.room.Hub.Add(&s.client, &s.socket.Conn, s, Codec{Deflate: deflate}, app)
+	s.reply(func(b []byte) []byte {
+		b = append(b, `{"event":"connection_established","data":{"socket_id":"`...)
+		b = append(b, s.client.ID().String()...)
+		b = append(b, `","activity_timeout":`...)
+		b = strconv.AppendInt(b, int64(s.room.ActivityTimeout/time.Second), 10)
+		return append(b, `,"server":"realtime","recovery":true}}`...)
+	})
+	if u != nil {
+		if err := s.client.Identify(u); err != nil {
+			s.Stop(err)
+			return
+		}
+		s.hearUser(u)
+	}
+	s.socket.Start(s.room.Socket, s, deflate)
+}
+
+// hearUser subscribes to the user's own channel, so that what is sent to the user arrives without being asked for.
+func (s *session) hearUser(u *hub.User) {
+	name := channelname.UserPrefix + u.ID
+	if !s.client.Subscribed(name) {
+		s.client.Subscribe(hub.Subscribe{Channel: name, Tag: &request{silent: true}})
+	}
+}
+
+func (s *session) reply(payload func([]byte) []byte) {
+	s.socket.Send(appendFrame(make([]byte, 0, 256), 100, payload))
+}
+
+// Text implements socket.Room: one frame of the client.
+func (s *session) Text(payload []byte) {
+	if text := string(payload); text == "__stacks_ping__" || text == "__stacks_pong__" {
+		return // the successor's heartbeat; it has counted as life already
+	} else {
+		s.command(text)
+	}
+}
+
+// Binary implements socket.Room.
+func (s *session) Binary([]byte) {
+	s.fail(nil, "", &hub.Error{Code: hub.BadRequest, Message: "binary frames mean nothing here: send JSON in text frames"})
+}
+
+func (s *session) command(text string) {
+	c, err := decode(text)
+	if err != nil {
+		s.fail(nil, "", &hub.Error{Code: hub.BadRequest, Message: "the frame is not a JSON object: " + err.Error()})
+		return
+	}
+	name, ok := c.event.text()
+	if !ok {
+		if name, ok = c.typ.text(); ok && s.flags&spoke == 0 {
+			s.flags |= oldDialect
+		}
+	}
+	s.flags |= spoke
+	var req *request
+	if c.id.there() || c.messageID.there() || c.ack.is("true") {
+		req = &request{id: c.id, messageID: c.messageID, ack: true, command: name}
+		if err := req.check(); err != nil {
+			s.fail(nil, "", err)
+			return
+		}
+	}
+	channel, _ := c.channel.text()
+	if !ok || name == "" {
+		s.unknown(req, channel, "", c)
+		return
+	}
+	switch name {
+	case "subscribe":
+		s.subscribe(c, channel, req)
+	case "unsubscribe":
+		s.client.Unsubscribe(channel, req)
+	case "publish":
+		s.publish(c, channel, req)
+	case "batch_subscribe", "batch_unsubscribe":
+		s.batch(name, c, req)
+	case "ping":
+		s.answer(req, `{"event":"pong"`, nil)
+	case "heartbeat", "presence_heartbeat":
+	case "presence":
+		s.members(channel, req)
+	case "auth":
+		s.authenticate(c, req)
+	default:
+		if strings.HasPrefix(name, "client-") {
+			s.client.Whisper(channel, name, c.payload(), req)
+			return
+		}
+		s.unknown(req, channel, name, c)
+	}
+}
+
+// check refuses what could not be given back.
+func (r *request) check() *hub.Error {
+	for _, f := range [2]field{r.id, r.messageID} {
+		if f.there() && (len(f) > 128 || f[0] == '{' || f[0] == '[') {
+			return &hub.Error{Code: hub.BadRequest, Message: "id and messageId are numbers or strings of at most 126 bytes"}
+		}
+	}
+	return nil
+}
+
+// payload is the event's data; one that is missing is null.
+func (c *command) payload() string {
+	if c.data == "" {
+		return "null"
+	}
+	return string(c.data)
+}
+
+func (s *session) subscribe(c command, channel string, req *request) {
+	r := hub.Subscribe{Channel: channel, ChannelData: c.channelData.json(), Tag: req}
+	r.Auth, _ = c.auth.text()
+	if c.since.there() {
+		since := &hub.Since{}
+		var err error
+		if since.Seq, err = strconv.ParseUint(string(c.since), 10, 64); err != nil {
+			s.Refused(channel, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("since is %.40s; it must be the seq of the last message received", c.since)}, req)
+			return
+		}
+		if e, ok := c.epoch.text(); ok {
+			if since.Epoch, err = strconv.ParseUint(e, 36, 64); err != nil || since.Epoch == 0 {
+				since.Epoch = ^uint64(0) // never one of ours: not recoverable
+			}
+		}
+		r.Since = since
+	}
+	if c.rewind.there() {
+		n, err := strconv.Atoi(string(c.rewind))
+		if err != nil || n < 0 {
+			s.Refused(channel, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("rewind is %.40s; it must be a number of messages", c.rewind)}, req)
+			return
+		}
+		r.Rewind = n
+	}
+	s.client.Subscribe(r)
+}
+
+// json is the field's text where it is a string, and its JSON where it is not.
+func (f field) json() string {
+	if t, ok := f.text(); ok {
+		return t
+	}
+	if !f.there() {
+		return ""
+	}
+	return string(f)
+}
+
+func (s *session) publish(c command, channel string, req *request) {
+	name, _ := c.name.text()
+	ev := &hub.Event{Name: name, Data: c.payload()}
+	ev.ID, _ = c.mid.text()
+	if c.except.there() {
+		ids, err := c.except.list(100)
+		if err != nil {
+			s.Done(channel, hub.Position{}, nil, &hub.Error{Code: hub.BadRequest, Message: "except: " + err.Error()}, req)
+			return
+		}
+		for _, x := range ids {
+			id, ok := hub.ParseID(x)
+			if !ok {
+				s.Done(channel, hub.Position{}, nil, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("except: %.40q is not a socket id such as 123.456", x)}, req)
+				return
+			}
+			ev.ExceptSockets = append(ev.ExceptSockets, id)
+		}
+	}
+	s.client.Publish(channel, ev, req)
+}
+
+func (s *session) batch(name string, c command, req *request) {
+	channels, err := c.channels.list(batchMax)
+	if err != nil {
+		s.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("channels: %v", err)}, "BatchError")
+		return
+	}
+	data := map[string]string{}
+	if c.dataByOne.there() {
+		sc := scanner{s: string(c.dataByOne)}
+		if err := sc.object(func(k string, v field) { data[k] = v.json() }); err != nil {
+			s.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("channelData: %v", err)}, "BatchError")
+			return
+		}
+	}
+	b := &batch{req: req, name: name, left: len(channels)}
+	if b.left == 0 {
+		s.batchDone(b)
+	}
+	for _, ch := range channels {
+		r := &request{command: name, batch: b}
+		if name == "batch_subscribe" {
+			s.client.Subscribe(hub.Subscribe{Channel: ch, ChannelData: data[ch], Tag: r})
+		} else {
+			s.client.Unsubscribe(ch, r)
+		}
+	}
+}
+
+// one counts an outcome in its batch.
+func (s *session) one(b *batch, channel string, err *hub.Error) {
+	if err == nil {
+		b.succeeded = append(b.succeeded, channel)
+	} else {
+		b.failed = append(b.failed, failure{channel, err.Message})
+	}
+	if b.left--; b.left == 0 {
+		s.batchDone(b)
+	}
+}
+
+func (s *session) batchDone(b *batch) {
+	s.answer(b.req, `{"event":"`+b.name+`_result"`, func(d []byte) []byte {
+		d = append(d, `,"data":{`...)
+		if b.req != nil && b.req.messageID.there() { // where the successor's own client looks for it
+			d = append(d, `"messageId":`...)
+			d = append(d, b.req.messageID...)
+			d = append(d, ',')
+		}
+		d = append(d, `"succeeded":[`...)
+		for i, ch := range b.succeeded {
+			d = comma(d, i)
+			d = appendString(d, ch)
+		}
+		d = append(d, `],"failed":{`...)
+		for i, f := range b.failed {
+			d = comma(d, i)
+			d = appendString(d, f.channel)
+			d = append(d, ':')
+			d = appendString(d, f.reason)
+		}
+		return append(d, "}}"...)
+	})
+}
+
+func comma(b []byte, i int) []byte {
+	if i > 0 {
+		return append(b, ',')
+	}
+	return b
+}
+
+func (s *session) members(channel string, req *request) {
+	ms, err := s.client.Members(channel)
+	if err != nil {
+		s.fail(req, channel, err)
+		return
+	}
+	s.answer(req, `{"event":"presence"`, func(b []byte) []byte {
+		b = append(b, `,"channel":`...)
+		b = appendString(b, channel)
+		b = append(b, `,"data":{`...)
+		b = appendPresence(b, ms)
+		return append(b, '}')
+	})
+}
+
+func appendPresence(b []byte, ms []*hub.Member) []byte {
+	b = append(b, `"presence":{"count":`...)
+	b = strconv.AppendInt(b, int64(len(ms)), 10)
+	b = append(b, `,"ids":[`...)
+	for i, m := range ms {
+		b = comma(b, i)
+		b = appendString(b, m.ID)
+	}
+	b = append(b, `],"hash":{`...)
+	for i, m := range ms {
+		b = comma(b, i)
+		b = appendString(b, m.ID)
+		b = append(b, ':')
+		b = appendMember(b, m)
+	}
+	return append(b, "}}"...)
+}
+
+func (s *session) authenticate(c command, req *request) {
+	token, ok := c.token.text()
+	if !ok || token == "" {
+		s.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: "auth needs a token"})
+		return
+	}
+	if s.room.Authenticate == nil {
+		s.fail(req, "", &hub.Error{Code: hub.Forbidden, Message: "this server takes no tokens"})
+		return
+	}
+	s.client.Authenticate(func(ctx context.Context) (*hub.User, error) { return s.room.Authenticate(ctx, token) }, func(u *hub.User, err *hub.Error) {
+		if err != nil {
+			s.fail(req, "", err)
+			return
+		}
+		s.flags &^= toldExpiry
+		s.answer(req, `{"event":"auth_ok"`, func(b []byte) []byte {
+			b = append(b, `,"data":{"user_id":`...)
+			b = appendString(b, u.ID)
+			if !u.Expires.IsZero() {
+				b = append(b, `,"expires_at":`...)
+				b = strconv.AppendInt(b, u.Expires.UnixMilli(), 10)
+			}
+			return append(b, '}')
+		})
+		s.hearUser(u)
+		s.socket.Schedule()
+	})
+}
+
+// unknown is for events that are not commands: the application's handlers have them, or nobody.
+func (s *session) unknown(req *request, channel, name string, c command) {
+	switch {
+	case name != "" && s.client.Deliver(channel, name, c.payload(), req):
+	case strings.HasPrefix(name, "pusher:"):
+		s.fail(req, channel, &hub.Error{Code: hub.Unknown, Message: "this is the plain JSON endpoint; the Pusher protocol is served at /app/{key}"}, "NotSupported")
+	case req != nil:
+		s.fail(req, channel, &hub.Error{Code: hub.Unknown, Message: fmt.Sprintf("unknown command %.100q; commands are subscribe, unsubscribe, batch_subscribe, batch_unsubscribe, publish, presence, ping, auth and client-…", name)})
+	}
+}
+
+// answer sends head, what the request wants back, and tail, which may be nil; both without the closing brace.
+func (s *session) answer(req *request, head string, tail func([]byte) []byte) {
+	s.reply(func(b []byte) []byte {
+		b = append(b, head...)
+		if req != nil && req.id.there() {
+			b = append(b, `,"id":`...)
+			b = append(b, req.id...)
+		}
+		if req != nil && req.messageID.there() {
+			b = append(b, `,"messageId":`...)
+			b = append(b, req.messageID...)
+		}
+		if tail != nil {
+			b = tail(b)
+		}
+		return append(b, '}')
+	})
+}
+
+// fail sends an error frame; kind overrides the word for its type.
+func (s *session) fail(req *request, channel string, err *hub.Error, kind ...string) {
+	s.failed(req, "error", channel, err, kind...)
+}
+
+func (s *session) failed(req *request, event, channel string, err *hub.Error, kind ...string) {
+	r := reasons[err.Code]
+	if len(kind) > 0 {
+		r.kind = kind[0]
+	}
+	s.answer(req, `{"event":"`+event+`"`, func(b []byte) []byte {
+		if channel != "" {
+			b = append(b, `,"channel":`...)
+			b = appendString(b, channel)
+		}
+		b = append(b, `,"data":{"code":`...)
+		b = strconv.AppendInt(b, int64(r.code), 10)
+		b = append(b, `,"type":"`...)
+		b = append(b, r.kind...)
+		b = append(b, `","error":`...)
+		b = appendString(b, err.Message)
+		b = append(b, `,"status":`...)
+		b = strconv.AppendInt(b, int64(r.status), 10)
+		if err.RetryAfter > 0 {
+			b = append(b, `,"retryAfter":`...)
+			b = strconv.AppendInt(b, s.socket.Loop().Now().UnixMilli()+err.RetryAfter, 10)
+		}
+		return append(b, '}')
+	})
+}
+
+func asRequest(tag any) *request {
+	r, _ := tag.(*request)
+	return r
+}
+
+// Subscribed implements hub.Session.
+func (s *session) Subscribed(o *hub.Subscribed) {
+	req := asRequest(o.Tag)
+	if req != nil && req.silent {
+		return
+	}
+	s.answer(req, `{"event":"subscription_succeeded"`, func(b []byte) []byte {
+		b = append(b, `,"channel":`...)
+		b = appendString(b, o.Channel)
+		if o.Me == nil && !o.History {
+			return b
+		}
+		b = append(b, `,"data":{`...)
+		if o.Me != nil {
+			b = appendPresence(b, o.Members)
+			b = append(b, `,"me":{"id":`...)
+			b = appendString(b, o.Me.ID)
+			b = append(b, '}')
+		}
+		if o.History {
+			pos := appendPosition(nil, o.Position)
+			if o.Me == nil {
+				pos = pos[1:] // no comma before the first
+			}
+			b = append(b, pos...)
+			b = append(b, `,"recovered":`...)
+			b = strconv.AppendBool(b, o.Recovered)
+		}
+		return append(b, '}')
+	})
+	for _, d := range o.Replay {
+		s.reply(func(b []byte) []byte { return appendDelivery(b, d, true) })
+	}
+	if o.Cached != nil {
+		s.reply(func(b []byte) []byte { return appendDelivery(b, o.Cached, true) })
+	}
+	if req != nil && req.batch != nil {
+		s.one(req.batch, o.Channel, nil)
+	}
+	s.socket.Schedule() // the grant may lapse before the next heartbeat
+}
+
+// Refused implements hub.Session.
+func (s *session) Refused(channel string, err *hub.Error, tag any) {
+	req := asRequest(tag)
+	if req != nil && req.silent {
+		return
+	}
+	if req != nil && req.batch != nil {
+		s.one(req.batch, channel, err)
+		return
+	}
+	if s.flags&oldDialect != 0 {
+		if _, again := s.room.warned.LoadOrStore(s.client.App().ID, true); !again {
+			s.room.Logger.Warn("a client of the oldest dialect asked for a channel without a grant; the original let everybody in, this server does not",
+				"app", s.client.App().ID, "channel", channel, "reason", err.Message)
+		}
+	}
+	s.failed(req, "subscription_error", channel, err)
+}
+
+// Unsubscribed implements hub.Session.
+func (s *session) Unsubscribed(channel string, err *hub.Error, tag any) {
+	req := asRequest(tag)
+	switch {
+	case req != nil && req.batch != nil:
+		s.one(req.batch, channel, nil)
+	case err == nil && req == nil: // nobody asked to be told
+	default:
+		s.answer(req, `{"event":"unsubscribed"`, func(b []byte) []byte {
+			b = append(b, `,"channel":`...)
+			b = appendString(b, channel)
+			if err != nil {
+				b = append(b, `,"data":{"reason":"`...)
+				b = append(b, reasons[err.Code].word...)
+				b = append(b, `","error":`...)
+				b = appendString(b, err.Message)
+				b = append(b, '}')
+			}
+			return b
+		})
+	}
+}
+
+// Done implements hub.Session.
+func (s *session) Done(channel string, pos hub.Position, reply []byte, err *hub.Error, tag any) {
+	req := asRequest(tag)
+	switch {
+	case err != nil:
+		s.fail(req, channel, err)
+	case req != nil:
+		s.answer(req, `{"event":"ack"`, func(b []byte) []byte {
+			switch {
+			case len(reply) > 0 && json.Valid(reply):
+				b = append(b, `,"data":`...)
+				b = append(b, reply...)
+			case pos.Seq > 0:
+				b = append(b, `,"data":{`...)
+				b = append(b, appendPosition(nil, pos)[1:]...)
+				b = append(b, '}')
+			}
+			return b
+		})
+	}
+}
+
+// Stop implements hub.Session.
+func (s *session) Stop(err *hub.Error) {
+	s.fail(nil, "", err)
+	s.socket.Close(reasons[err.Code].close, err.Message, err)
+}
+
+// Addr implements hub.Session.
+func (s *session) Addr() string { return s.socket.RemoteAddr() }
+
+// Held implements socket.Room.
+func (s *session) Held() bool { return s.client.Held() }
+
+// Expire implements socket.Room.
+func (s *session) Expire(now time.Time) time.Time {
+	if u := s.client.User(); u != nil && !u.Expires.IsZero() && s.flags&toldExpiry == 0 {
+		if left := u.Expires.Sub(now); left > 0 && left <= expectWarned {
+			s.flags |= toldExpiry
+			s.reply(func(b []byte) []byte {
+				b = append(b, `{"event":"token_expiring","data":{"in":`...)
+				b = strconv.AppendInt(b, int64((left+time.Second-1)/time.Second), 10)
+				return append(b, "}}"...)
+			})
+		}
+	}
+	next := s.client.Expire(now)
+	if u := s.client.User(); u != nil && !u.Expires.IsZero() && s.flags&toldExpiry == 0 {
+		if warn := u.Expires.Add(-expectWarned); next.IsZero() || warn.Before(next) {
+			next = warn
+		}
+	}
+	return next
+}
+
+// Drained implements socket.Room: the client learns what its slowness cost.
+func (s *session) Drained(dropped []loop.Dropped) {
+	for _, d := range dropped {
+		s.answer(nil, `{"event":"messages_dropped"`, func(b []byte) []byte {
+			b = append(b, `,"channel":`...)
+			b = appendString(b, hub.ChannelOf(d.Group))
+			b = append(b, `,"data":{"count":`...)
+			b = strconv.AppendInt(b, int64(d.N), 10)
+			return append(b, '}')
+		})
+	}
+}
+
+// Idle implements socket.Room.
+func (s *session) Idle() {
+	s.socket.Close(reasons[hub.Idle].close, "no sign of life", socket.ErrIdle)
+}
+
+// Closed implements socket.Room.
+func (s *session) Closed(reason error) { s.client.Remove(socket.Reason(reason)) }
+
+var _ ws.Handler = (*socket.Socket)(nil)
