@@ -368,6 +368,9 @@ func (u *User) check() error {
 
 func (u *User) mayListen(channel string) bool { return u != nil && anyCovers(u.Channels, channel) }
 
+// MayPublish reports whether the user's Publish patterns cover a channel, a wire name. It does not look at ExpiresAt.
+func (u *User) MayPublish(channel string) bool { return u != nil && anyCovers(u.Publish, channel) }
+
 func (a *Auth) mayPublish(u *User, channel string) bool {
 	return u != nil && anyCovers(u.Publish, channel) && a.expired(u) == nil
 }

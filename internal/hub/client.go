@@ -166,16 +166,18 @@ func (c *Client) info() ClientInfo {
 	return ClientInfo{ID: c.id.String(), App: c.app.ID, User: c.user, Addr: c.session.Addr()}
 }
 
-// Identify gives the client an identity, or renews it. Another user than before is refused.
+// Identify gives the client an identity, or renews it. Another user than before is refused. A user without an id
+// stays anonymous, and has whatever its claims allow.
 func (c *Client) Identify(u *User) *Error {
-	if u.ID == "" {
-		return errf(BadRequest, "the identity has no user id")
+	was := ""
+	if c.user != nil {
+		was = c.user.ID
 	}
-	if c.user != nil && c.user.ID != u.ID {
-		return errf(Forbidden, "this connection is user %q already; another user needs another connection", c.user.ID)
+	if was != "" && was != u.ID {
+		return errf(Forbidden, "this connection is user %q already; another user needs another connection", was)
 	}
-	k := userKey{c.app.ID, u.ID}
-	if c.user == nil {
+	if was == "" && u.ID != "" {
+		k := userKey{c.app.ID, u.ID}
 		c.branch.users[k] = append(c.branch.users[k], c)
 	}
 	c.user = u
@@ -197,7 +199,7 @@ func (c *Client) Remove(reason string) {
 	b := c.branch
 	b.clients[c.slot] = nil
 	b.free = append(b.free, c.slot)
-	if c.user != nil {
+	if c.user != nil && c.user.ID != "" {
 		k := userKey{c.app.ID, c.user.ID}
 		us := b.users[k]
 		if i := slices.Index(us, c); i >= 0 {
@@ -379,7 +381,7 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 
 // memberOf completes a grant with who the member is.
 func (c *Client) memberOf(channel string, g *Grant) *Error {
-	if g.MemberID == "" && c.user != nil {
+	if g.MemberID == "" && c.user != nil && c.user.ID != "" {
 		g.MemberID = c.user.ID
 		if g.MemberInfo == "" {
 			g.MemberInfo = c.user.Info
@@ -388,7 +390,7 @@ func (c *Client) memberOf(channel string, g *Grant) *Error {
 	if g.MemberID == "" {
 		return errf(Unauthorized, "presence channel %q needs to know who joins: sign a user_id, or identify the connection", channel)
 	}
-	if c.user != nil && c.user.ID != g.MemberID {
+	if c.user != nil && c.user.ID != "" && c.user.ID != g.MemberID {
 		return errf(Unauthorized, "the grant for %q is for user %q, but this connection is user %q", channel, g.MemberID, c.user.ID)
 	}
 	if n, limit := len(g.MemberID)+len(g.MemberInfo), c.hub.cfg.Limits.MemberBytes; n > limit {

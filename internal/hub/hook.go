@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"math"
 
 	"github.com/stacksjs/realtime-go/internal/loop"
 )
@@ -101,4 +102,20 @@ func (h *Hub) Revoke(s Select, channel, why string) {
 // Disconnect ends connections.
 func (h *Hub) Disconnect(s Select, why string) {
 	h.Each(s, func(c *Client) { c.session.Stop(errf(Revoked, "%s", why)) })
+}
+
+// StopSome ends a part of a loop's clients, 0 < part ≤ 1; it runs on that loop.
+func (h *Hub) StopSome(l *loop.Loop, part float64, why *Error) {
+	b := h.branches[l.Index()]
+	n := len(b.clients) - len(b.free)
+	n = int(math.Ceil(float64(n) * part))
+	for _, c := range b.clients {
+		if n == 0 {
+			return
+		}
+		if c != nil {
+			c.session.Stop(why)
+			n--
+		}
+	}
 }

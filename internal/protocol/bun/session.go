@@ -16,7 +16,6 @@ import (
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/socket"
-	"github.com/stacksjs/realtime-go/internal/ws"
 )
 
 // Subprotocol may be offered by clients; its absence means nothing.
@@ -45,8 +44,12 @@ type session struct {
 	socket socket.Socket
 	client hub.Client
 	room   *Room
+	end    Releaser // nil: nobody counts connections
 	flags  uint8
 }
+
+// Releaser is told that a connection has ended.
+type Releaser interface{ Release() }
 
 const (
 	oldDialect uint8 = 1 << iota // commands in "type": expects no answers it did not ask for
@@ -83,9 +86,11 @@ func (r *Room) New() *Conn { return &Conn{session{room: r}} }
 // Loop returns the connection to attach, and its handler.
 func (c *Conn) Loop() (*loop.Conn, loop.Handler) { return &c.s.socket.Conn, &c.s.socket }
 
-// Start begins the session: on the loop, after the handshake's answer was sent. u is nil for anonymous clients.
-func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool) {
+// Start begins the session: on the loop, after the handshake's answer was sent. u is nil for anonymous clients; end,
+// which may be nil, is told when the connection has ended.
+func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end Releaser) {
 	s := &c.s
+	s.end = end
 	s.room.Hub.Add(&s.client, &s.socket.Conn, s, Codec{Deflate: deflate}, app)
 	s.reply(func(b []byte) []byte {
 		b = append(b, `{"event":"connection_established","data":{"socket_id":"`...)
@@ -106,6 +111,9 @@ func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool) {
 
 // hearUser subscribes to the user's own channel, so that what is sent to the user arrives without being asked for.
 func (s *session) hearUser(u *hub.User) {
+	if u.ID == "" {
+		return
+	}
 	name := channelname.UserPrefix + u.ID
 	if !s.client.Subscribed(name) {
 		s.client.Subscribe(hub.Subscribe{Channel: name, Tag: &request{silent: true}})
@@ -618,6 +626,9 @@ func (s *session) Idle() {
 }
 
 // Closed implements socket.Room.
-func (s *session) Closed(reason error) { s.client.Remove(socket.Reason(reason)) }
-
-var _ ws.Handler = (*socket.Socket)(nil)
+func (s *session) Closed(reason error) {
+	s.client.Remove(socket.Reason(reason))
+	if s.end != nil {
+		s.end.Release()
+	}
+}

@@ -1,0 +1,68 @@
+package server
+
+import (
+	"net/http"
+	"time"
+)
+
+var noDeadline time.Time
+
+// lingerTime is how long a refused client may take to read why.
+const lingerTime = 2 * time.Second
+
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc(s.cfg.Path, s.socket)
+	if s.cfg.Path != "/app" {
+		mux.HandleFunc("/app", s.socket)
+	}
+	mux.HandleFunc("POST /apps/{app}/events", s.publishHTTP)
+	for _, p := range []string{"/broadcasting/auth", "/broadcasting/user-auth", "/pusher/auth", "/pusher/user-auth"} {
+		mux.HandleFunc(p, s.authorizeHTTP)
+	}
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) { text(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() {
+			w.Header().Set("Retry-After", "1")
+			text(w, http.StatusServiceUnavailable, "draining\n")
+			return
+		}
+		text(w, http.StatusOK, "ready\n")
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, http.StatusNotFound, "nothing is served at "+r.URL.Path)
+	})
+	return mux
+}
+
+func (s *Server) socket(w http.ResponseWriter, r *http.Request) {
+	s.served.Store(true)
+	s.upgrade(w, r)
+}
+
+// authorizeHTTP is the endpoint that browsers ask for signatures.
+func (s *Server) authorizeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.cors(w, r) {
+		return
+	}
+	app := s.app(r.URL.Query().Get("app"))
+	if app == nil {
+		refuse(w, http.StatusUnauthorized, "there is no app with this key")
+		return
+	}
+	s.sign[app.ID].ServeHTTP(w, r)
+}
+
+func text(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write([]byte(body))
+}
+
+func refuse(w http.ResponseWriter, status int, why string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(errorBody(status, why))
+}

@@ -1,0 +1,293 @@
+// Package server is the realtime server: an http.Handler to mount in any program or a listener of its own, and a
+// realtime.Driver for the program it is embedded in.
+//
+//	srv, err := server.New(server.Config{Auth: who, Origins: []string{"https://shop.example"}})
+//	...
+//	b, err := realtime.New(srv, broadcasts.All()) // the server is itself a driver
+//	realtime.SetDefault(b)
+//	err = srv.Run(ctx, ":6001")
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stacksjs/realtime-go/auth"
+	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/loop"
+	"github.com/stacksjs/realtime-go/internal/protocol/bun"
+	"github.com/stacksjs/realtime-go/internal/socket"
+)
+
+// Config of a Server. The zero value serves one application without keys: public channels for everybody of the same
+// origin, and nothing else.
+type Config struct {
+	// Apps are the applications served. The first is the default one. Empty means one app with the id "1" and no
+	// keys, which accepts no signatures and no HTTP requests to publish.
+	Apps []App
+	// Auth says who connects and who may listen. Nil means that only Pusher signatures of the apps' keys open
+	// private and presence channels.
+	Auth *auth.Auth
+	// Origins are the web pages' origins that may connect ("https://shop.example"), besides the server's own. "*"
+	// allows every page; "https://*.example" every subdomain. Clients that are no browsers send no origin and are
+	// not concerned.
+	Origins []string
+	// Channels are the policies of channels; the first whose pattern matches a channel's wire name holds.
+	Channels []Channel
+	// Handlers take events that clients send to the server, by event name. See also Server.On.
+	Handlers map[string]Handler
+	// Hook is told what happens: who connects, subscribes, leaves. See Event. Events of one client, and of one
+	// channel, arrive in order; the hook may take its time, but when 65,536 events wait the next ones are lost,
+	// counted and logged. Nil: nobody is told.
+	Hook   func(context.Context, Event)
+	Limits Limits
+	// Path is where WebSockets connect. Empty means "/ws"; "/app" is always served too.
+	Path string
+	// NoCompression refuses permessage-deflate. Otherwise it is accepted without context takeover, so that a message
+	// is compressed once for all its receivers.
+	NoCompression bool
+	// CertFile and KeyFile are PEM files; with both, Run serves TLS.
+	CertFile, KeyFile string
+	// DrainWindow is the time over which Shutdown spreads the closes of connections, so that they do not come back
+	// all at once. Zero means 5 s; it is never more than half of what Shutdown's context leaves.
+	DrainWindow time.Duration
+	// Loops is how many event loops own the connections. Zero means GOMAXPROCS.
+	Loops int
+	// Logger gets one line at debug level for each connection's beginning and end, and what goes wrong at higher
+	// ones. Nil means slog.Default.
+	Logger *slog.Logger
+
+	// portable makes every connection a pump, as on systems without epoll.
+	portable bool
+}
+
+// App is an application among those a server serves: apart from the others in everything.
+type App struct {
+	ID string
+	// Keys sign for the app: channel authorizations of clients, and HTTP requests of its backend. All are valid, so
+	// that a new one can be added before the old one goes.
+	Keys []auth.Key
+}
+
+// Limits bound whatever a stranger could make grow. For each, zero means the default named, and a negative value no
+// limit, unless said otherwise.
+type Limits struct {
+	Connections           int           // on the whole server: 100,000
+	ConnectionsPerAddress int           // from one IP address: no limit, since proxies and offices share one
+	Handshake             time.Duration // from accepting a connection to a complete request: 10 s
+	ChannelsPerConnection int           // 100
+	MessageBytes          int           // one WebSocket message from a client: 128 KiB
+	PayloadBytes          int           // one event's data: 100 KiB
+	QueuedBytes           int           // waiting for one connection that does not read: 4 MiB. Never unlimited.
+	WhispersPerSecond     int           // of one connection: 10
+	PublishesPerSecond    int           // of one connection that may publish: no limit
+	MemberBytes           int           // id and info of one presence member: 1 KiB
+	AuthorizeTime         time.Duration // one call of the application's code for a client: 10 s
+	Authorizing           int           // such calls under way: 10,000
+	IdempotencyWindow     time.Duration // how long a message's ID is remembered: 2 min. At most 524,288 ids are.
+	Ping                  time.Duration // silence after which a client is pinged: 60 s
+	Pong                  time.Duration // and may take to answer: 30 s
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+		if *v < 0 {
+			*v = int(^uint(0) >> 1)
+		}
+	}
+	set(&l.Connections, 100_000)
+	set(&l.ConnectionsPerAddress, -1)
+	if l.MessageBytes == 0 {
+		l.MessageBytes = 128 << 10
+	}
+	if l.MessageBytes < 0 {
+		l.MessageBytes = 1 << 30
+	}
+	if l.QueuedBytes <= 0 {
+		l.QueuedBytes = 4 << 20
+	}
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{{&l.Handshake, 10 * time.Second}, {&l.Ping, time.Minute}, {&l.Pong, 30 * time.Second}} {
+		if *d.v <= 0 {
+			*d.v = d.d
+		}
+	}
+	return l
+}
+
+// Server is a realtime server. Make it with New, and end it with Shutdown, even if Run was never called. Its methods
+// may be called from any goroutine.
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	auth   *auth.Auth
+	apps   map[string]*hub.App // by id and by key
+	first  *hub.App
+	loops  []*loop.Loop
+	hub    *hub.Hub
+	bun    *bun.Room
+	mux    *http.ServeMux
+	sign   map[string]http.Handler // auth endpoints by app id
+	gate   gate
+	byEv   map[string]hub.Handler
+	served atomic.Bool // something has been served: handlers are fixed
+
+	draining  atomic.Bool
+	drainOnce sync.Once
+	drained   chan struct{}
+	drainErr  error
+
+	mu        sync.Mutex
+	listening []func(context.Context) // guarded by mu: what stops the listeners
+	rest      *handedOver             // guarded by mu: connections for net/http
+}
+
+// New makes a server and starts its event loops. It returns everything that is wrong with the configuration.
+func New(cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg, apps: map[string]*hub.App{}, sign: map[string]http.Handler{}, drained: make(chan struct{})}
+	s.cfg.Limits = cfg.Limits.withDefaults()
+	if s.cfg.Path == "" {
+		s.cfg.Path = "/ws"
+	}
+	if s.cfg.DrainWindow == 0 {
+		s.cfg.DrainWindow = 5 * time.Second
+	}
+	if s.log = cfg.Logger; s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.auth = cfg.Auth; s.auth == nil {
+		s.auth = auth.New()
+	}
+	policies, err := s.check()
+	if err != nil {
+		return nil, err
+	}
+	s.gate = gate{limits: s.cfg.Limits, addrs: map[string]*address{}}
+
+	n := cfg.Loops
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	for i := range min(n, 255) {
+		l, err := loop.New(i, loop.Config{MaxQueued: s.cfg.Limits.QueuedBytes, Portable: cfg.portable, Logger: s.log})
+		if err != nil {
+			s.stopLoops()
+			return nil, fmt.Errorf("server: %w", err)
+		}
+		s.loops = append(s.loops, l)
+	}
+	l := s.cfg.Limits
+	s.byEv = map[string]hub.Handler{}
+	for name, h := range cfg.Handlers {
+		s.byEv[name] = s.handler(h)
+	}
+	s.hub = hub.New(hub.Config{
+		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Handlers: s.byEv, Logger: s.log,
+		Limits: hub.Limits{
+			ChannelsPerClient: l.ChannelsPerConnection, Payload: l.PayloadBytes, MemberBytes: l.MemberBytes,
+			Calls: l.Authorizing, CallTime: l.AuthorizeTime, WhispersPerSecond: l.WhispersPerSecond,
+			PublishPerSecond: l.PublishesPerSecond, Window: l.IdempotencyWindow,
+		},
+	})
+	s.bun = &bun.Room{
+		Hub: s.hub, Logger: s.log, ActivityTimeout: 2 * time.Minute,
+		Socket:       socket.NewConfig(l.MessageBytes, l.Ping, l.Pong, 5*time.Second),
+		Authenticate: s.authenticate,
+	}
+	s.mux = s.routes()
+	return s, nil
+}
+
+// check validates the configuration and translates it.
+func (s *Server) check() ([]*hub.Policy, error) {
+	var errs []error
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf("server: "+format, args...)) }
+	apps := s.cfg.Apps
+	if len(apps) == 0 {
+		apps = []App{{ID: "1"}}
+	}
+	for i, a := range apps {
+		if a.ID == "" {
+			add("app %d has no id", i+1)
+			continue
+		}
+		app := &hub.App{ID: a.ID, Auth: auth.AppKeys{ID: a.ID, Keys: a.Keys}}
+		if s.first == nil {
+			s.first = app
+		}
+		if s.apps["id:"+a.ID] != nil {
+			add("app %q is configured twice", a.ID)
+		}
+		s.apps["id:"+a.ID] = app
+		s.sign[a.ID] = s.auth.Handler(auth.AppKeys{ID: a.ID, Keys: a.Keys}, auth.HandlerOptions{Logger: s.log})
+		for j, k := range a.Keys {
+			switch {
+			case k.Key == "" || k.Secret == "":
+				add("key %d of app %q lacks its key or its secret", j+1, a.ID)
+			case s.apps["key:"+k.Key] != nil:
+				add("key %q belongs to two apps", k.Key)
+			}
+			s.apps["key:"+k.Key] = app
+		}
+	}
+	if err := s.auth.Check(); err != nil {
+		errs = append(errs, err)
+	}
+	for _, o := range s.cfg.Origins {
+		if err := checkOriginPattern(o); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if (s.cfg.CertFile == "") != (s.cfg.KeyFile == "") {
+		add("TLS needs both CertFile and KeyFile")
+	}
+	var policies []*hub.Policy
+	for _, c := range s.cfg.Channels {
+		p := c.policy()
+		if err := p.Check(); err != nil {
+			errs = append(errs, fmt.Errorf("server: %w", err))
+		}
+		policies = append(policies, &p)
+	}
+	return policies, errors.Join(errs...)
+}
+
+// app finds an application by key; empty means the default one.
+func (s *Server) app(key string) *hub.App {
+	if key == "" {
+		return s.first
+	}
+	return s.apps["key:"+key]
+}
+
+// ServeHTTP serves everything: WebSockets, the HTTP API, authorization for browsers, health.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// next spreads connections over the loops.
+func (s *Server) next() *loop.Loop {
+	best := s.loops[0]
+	for _, l := range s.loops[1:] {
+		if l.Conns() < best.Conns() {
+			best = l
+		}
+	}
+	return best
+}
+
+func (s *Server) stopLoops() {
+	for _, l := range s.loops {
+		l.Stop()
+	}
+}

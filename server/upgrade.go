@@ -1,0 +1,323 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/stacksjs/realtime-go/auth"
+	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/loop"
+	"github.com/stacksjs/realtime-go/internal/protocol/bun"
+	"github.com/stacksjs/realtime-go/internal/ws"
+)
+
+// refused is why a connection is not upgraded.
+type refused struct {
+	status int
+	why    string
+}
+
+// handshake is an upgrade request that passed every check.
+type handshake struct {
+	app     *hub.App
+	user    *hub.User
+	addr    *address // a place in the gate, to be released
+	answer  []byte   // the 101
+	deflate bool
+}
+
+// isSocketPath reports whether WebSockets connect at a path.
+func (s *Server) isSocketPath(p string) bool { return p == s.cfg.Path || p == "/app" }
+
+// admit decides about an upgrade request, however it came in. It may run the application's code, so never on a loop.
+func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refused) {
+	if e := ws.CheckUpgrade(r); e != nil {
+		return nil, &refused{e.Status, e.Reason}
+	}
+	if s.draining.Load() {
+		return nil, &refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
+	}
+	if !s.originAllowed(r) {
+		return nil, &refused{http.StatusForbidden, fmt.Sprintf("origin %.200q is not allowed: add it to the server's origins", r.Header.Get("Origin"))}
+	}
+	q := r.URL.Query()
+	app := s.app(q.Get("app"))
+	if app == nil {
+		return nil, &refused{http.StatusUnauthorized, fmt.Sprintf("there is no app with the key %.100q", q.Get("app"))}
+	}
+	h := &handshake{app: app}
+	u, err := s.auth.User(ctx, r, q.Get("token"))
+	if err != nil {
+		var no *auth.Refusal
+		if !errors.As(err, &no) {
+			s.log.Warn("identifying a client failed", "addr", r.RemoteAddr, "error", err)
+		}
+		return nil, &refused{http.StatusUnauthorized, auth.Reason(err)}
+	}
+	h.user = user(u)
+	if h.addr, err = s.gate.enter(r.RemoteAddr); err != nil {
+		return nil, &refused{http.StatusServiceUnavailable, err.Error()}
+	}
+	up := ws.Upgrade{Deflate: !s.cfg.NoCompression && ws.NegotiateDeflate(r.Header)}
+	for _, line := range r.Header["Sec-Websocket-Protocol"] {
+		for p := range strings.SplitSeq(line, ",") {
+			if strings.TrimSpace(p) == bun.Subprotocol {
+				up.Protocol = bun.Subprotocol
+			}
+		}
+	}
+	h.deflate = up.Deflate
+	h.answer = ws.AppendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), up)
+	return h, nil
+}
+
+// upgrade takes a connection over from net/http.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
+	h, no := s.admit(r.Context(), r)
+	if no != nil {
+		if no.status == http.StatusUpgradeRequired {
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Sec-WebSocket-Version", "13")
+		}
+		if no.status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "1")
+		}
+		refuse(w, no.status, no.why)
+		return
+	}
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		h.addr.Release()
+		s.log.Error("a WebSocket cannot be taken over: some middleware's ResponseWriter has neither Hijack nor Unwrap", "error", err)
+		refuse(w, http.StatusInternalServerError, "the connection cannot be upgraded behind this server's middleware")
+		return
+	}
+	conn.SetDeadline(noDeadline)
+	var first []byte
+	if n := rw.Reader.Buffered(); n > 0 { // frames that came with the request
+		first, _ = rw.Reader.Peek(n)
+		first = append([]byte(nil), first...)
+	}
+	l := s.next()
+	c := s.bun.New()
+	lc, handler := c.Loop()
+	start := func() {
+		lc.Send(h.answer)
+		c.Start(h.app, h.user, h.deflate, h.addr)
+		lc.Feed(first)
+	}
+	fd, ok := -1, false
+	if l.Polls() {
+		fd, ok = descriptor(conn)
+	}
+	if ok {
+		err = l.Post(loop.Func(func(l *loop.Loop) {
+			if err := l.Attach(lc, handler, fd, nil); err != nil {
+				s.log.Error("a connection cannot be attached", "error", err)
+				h.addr.Release()
+				closeDescriptor(fd)
+				return
+			}
+			start()
+		}), 0)
+	} else {
+		if p, wrapped := conn.(*prefixed); wrapped && len(p.first) > 0 {
+			first = append(first, p.first...)
+		}
+		err = l.Post(loop.Func(func(l *loop.Loop) {
+			l.AttachPump(lc, handler, conn, nil)
+			start()
+		}), 0)
+	}
+	if err != nil { // the loops have ended
+		h.addr.Release()
+		if ok {
+			closeDescriptor(fd)
+		}
+		conn.Close()
+	}
+}
+
+// descriptor takes the socket out of a plain TCP connection, whose Go side is closed: the loop has its own.
+func descriptor(c net.Conn) (fd int, ok bool) {
+	if p, wrapped := c.(*prefixed); wrapped {
+		if len(p.first) > 0 { // net/http has not read what the loop read before it: leave it to a pump
+			return -1, false
+		}
+		c = p.Conn
+	}
+	tc, plain := c.(*net.TCPConn)
+	if !plain {
+		return -1, false
+	}
+	fd, err := duplicate(tc)
+	if err != nil {
+		return -1, false
+	}
+	tc.Close()
+	return fd, true
+}
+
+// front is a connection that the loop has accepted and that has not said yet what it wants.
+type front struct {
+	loop.Conn
+	srv    *Server
+	buf    []byte
+	remote net.Addr
+	asked  bool // the request is being decided about
+}
+
+// accepted runs on the loop for every new connection.
+func (s *Server) accepted(l *loop.Loop, fd int, remote net.Addr) {
+	f := &front{srv: s, remote: remote}
+	if err := l.Attach(&f.Conn, f, fd, nil); err != nil {
+		s.log.Error("a connection cannot be attached", "error", err)
+		closeDescriptor(fd)
+		return
+	}
+	f.SetDeadline(l.Now().Add(s.cfg.Limits.Handshake))
+}
+
+// Data implements loop.Handler: the first bytes decide who the connection is for.
+func (f *front) Data(_ *loop.Conn, b []byte) int {
+	had := len(f.buf)
+	in := b
+	if had > 0 {
+		f.buf = append(f.buf, b...)
+		in = f.buf
+	}
+	what, r, n := ws.SniffRequest(in)
+	if what == ws.Ours && !f.srv.isSocketPath(r.URL.Path) {
+		what = ws.NotOurs
+	}
+	switch what {
+	case ws.NeedMore:
+		if had == 0 {
+			f.buf = append(f.buf, b...)
+		}
+		return len(b)
+	case ws.NotOurs:
+		f.handOver(append([]byte(nil), in...))
+		return len(b)
+	}
+	r.RemoteAddr = f.remote.String()
+	f.buf = nil
+	f.asked = true
+	f.Pause() // what follows the request waits for its answer
+	l := f.Conn.Loop()
+	ctx, cancel := context.WithTimeout(context.Background(), f.srv.cfg.Limits.Handshake)
+	decide := func() {
+		defer cancel()
+		h, no := f.srv.admitSafely(ctx, r)
+		if l.Post(loop.Func(func(*loop.Loop) { f.answer(h, no) }), 0) != nil && h != nil {
+			h.addr.Release()
+		}
+	}
+	if f.srv.cfg.Auth == nil { // nobody is asked, so nothing can take long
+		h, no := f.srv.admit(ctx, r)
+		cancel()
+		f.answer(h, no)
+	} else {
+		go decide()
+	}
+	return n - had
+}
+
+// admitSafely is admit, with a panic of the application's code as a refusal.
+func (s *Server) admitSafely(ctx context.Context, r *http.Request) (h *handshake, no *refused) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("identifying a client panicked", "panic", p)
+			h, no = nil, &refused{http.StatusInternalServerError, "identification failed"}
+		}
+	}()
+	return s.admit(ctx, r)
+}
+
+// answer ends the handshake, one way or the other.
+func (f *front) answer(h *handshake, no *refused) {
+	if f.IsClosed() || f.Closing() {
+		if h != nil {
+			h.addr.Release()
+		}
+		return
+	}
+	if no != nil {
+		f.Shut(httpRefusal(no), errors.New(no.why), lingerTime)
+		return
+	}
+	c := f.srv.bun.New()
+	lc, handler := c.Loop()
+	lc.Become(&f.Conn, handler)
+	lc.Send(h.answer)
+	c.Start(h.app, h.user, h.deflate, h.addr)
+	lc.Resume()
+}
+
+// handOver gives the connection to net/http with the bytes it has sent.
+func (f *front) handOver(first []byte) {
+	fd := f.Detach()
+	conn, err := fileConn(fd)
+	if err != nil {
+		f.srv.log.Error("a connection cannot be handed to net/http", "error", err)
+		return
+	}
+	f.srv.handOver(&prefixed{Conn: conn, first: first})
+}
+
+// Timeout implements loop.Handler.
+func (f *front) Timeout(*loop.Conn) {
+	f.Shut(httpRefusal(&refused{http.StatusRequestTimeout, fmt.Sprintf("no complete request within %v", f.srv.cfg.Limits.Handshake)}), errors.New("handshake timeout"), lingerTime)
+}
+
+// Drained implements loop.Handler.
+func (f *front) Drained(*loop.Conn, []loop.Dropped) {}
+
+// Closed implements loop.Handler.
+func (f *front) Closed(*loop.Conn, error) { f.buf = nil }
+
+// httpRefusal is the same answer as refuse gives, in bytes.
+func httpRefusal(no *refused) []byte {
+	body := errorBody(no.status, no.why)
+	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n",
+		no.status, http.StatusText(no.status), len(body))
+	if no.status == http.StatusServiceUnavailable {
+		b = append(b, "Retry-After: 1\r\n"...)
+	}
+	return append(append(b, "\r\n"...), body...)
+}
+
+func errorBody(status int, why string) []byte {
+	b, err := json.Marshal(struct {
+		Error string `json:"error"`
+		Code  int    `json:"code"`
+	}{why, status})
+	if err != nil {
+		panic(err) // strings and numbers always marshal
+	}
+	return append(b, '\n')
+}
+
+// prefixed is a connection some of whose bytes were read already.
+type prefixed struct {
+	net.Conn
+	first []byte
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.first) > 0 {
+		n := copy(b, p.first)
+		p.first = p.first[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+var _ io.Reader = (*prefixed)(nil)
