@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/stacksjs/realtime-go/internal/channelname"
 )
@@ -56,3 +59,82 @@ var (
 	// ErrOverloaded: the server could not take the message before ctx ended. Nothing was sent; trying again later is safe.
 	ErrOverloaded = errors.New("realtime: overloaded: the server takes messages more slowly than they are sent")
 )
+
+// MaxEventName is the longest event name accepted, in bytes. It is what Pusher's SDKs enforce.
+const MaxEventName = 200
+
+// Validate reports everything that keeps the message from being sent, in one error: no channel, a channel
+// or event name that cannot be one, a channel named twice, data that is not JSON in UTF-8, a socket id of
+// another form than "123.456", an empty user id. Broadcaster.Send calls it, so drivers need not.
+func (m *Message) Validate() error {
+	var errs []error
+	if len(m.Channels) == 0 {
+		errs = append(errs, errors.New("no channel to send to"))
+	}
+	seen := make(map[string]bool, len(m.Channels))
+	for _, c := range m.Channels {
+		if err := channelname.Validate(c); err != nil {
+			errs = append(errs, err)
+		} else if seen[c] {
+			errs = append(errs, fmt.Errorf("channel %q is named twice", c))
+		}
+		seen[c] = true
+	}
+	if err := validateEventName(m.Event); err != nil {
+		errs = append(errs, err)
+	}
+	if !json.Valid(m.Data) {
+		errs = append(errs, fmt.Errorf("data is not valid JSON: %.40q", m.Data))
+	} else if !utf8.Valid(m.Data) {
+		errs = append(errs, errors.New("data is not valid UTF-8, which every wire format asks for"))
+	}
+	for _, id := range m.ExceptSockets {
+		if !isSocketID(id) {
+			errs = append(errs, fmt.Errorf("socket id %.40q to leave out is not of the form 123.456", id))
+		}
+	}
+	for _, id := range m.ExceptUsers {
+		if id == "" {
+			errs = append(errs, errors.New("id of a user to leave out is empty"))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("realtime: event %.60q cannot be sent: %w", m.Event, errors.Join(errs...))
+}
+
+// reservedEvents are the prefixes of the Pusher protocol's own events, which no application may send.
+var reservedEvents = []string{"pusher:", "pusher_internal:"}
+
+func validateEventName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("event name is empty")
+	case len(name) > MaxEventName:
+		return fmt.Errorf("event name of %d bytes is longer than %d: %.40q…", len(name), MaxEventName, name)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("event name %q is not valid UTF-8", name)
+	}
+	for _, p := range reservedEvents {
+		if strings.HasPrefix(name, p) {
+			return fmt.Errorf("event name %q begins with %q, which the protocol keeps for itself", name, p)
+		}
+	}
+	return nil
+}
+
+// isSocketID reports whether s has the form all protocols give their connections' ids: digits, a dot, digits.
+func isSocketID(s string) bool {
+	left, right, ok := strings.Cut(s, ".")
+	return ok && allDigits(left) && allDigits(right)
+}
+
+func allDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -7,6 +7,7 @@ package channelname
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxLength is the longest channel name accepted, prefix included, in bytes. It is what Pusher's SDKs enforce.
@@ -79,6 +80,9 @@ func Wire(name string, kind Kind) (string, error) {
 	if name == "" {
 		return "", fmt.Errorf("channel name is empty")
 	}
+	if int(kind) >= len(kindNames) {
+		return "", fmt.Errorf("channel %q was asked for as %s, which is no kind of channel", name, kind)
+	}
 	has, bare := Split(name)
 	wire := name
 	switch {
@@ -89,7 +93,7 @@ func Wire(name string, kind Kind) (string, error) {
 			return "", fmt.Errorf("channel %q as %s would be %q, which is an %s channel: rename it, or send it as %s", name, kind, wire, got, got)
 		}
 	default:
-		return "", fmt.Errorf("channel %q has the prefix of a %s channel, but was asked for as %s: use the bare name %q, or the kind %s", name, has, kind, bare, has)
+		return "", fmt.Errorf("channel %q has the prefix of kind %s, but was asked for as %s: use the bare name %q, or the kind %s", name, has, kind, bare, has)
 	}
 	return wire, Validate(wire)
 }
@@ -109,6 +113,9 @@ func Validate(wire string) error {
 	}
 	if kind == User {
 		// A user id is the application's own and may hold anything printable.
+		if !utf8.ValidString(bare) {
+			return fmt.Errorf("user id in channel %q is not valid UTF-8", wire)
+		}
 		for i := 0; i < len(bare); i++ {
 			if bare[i] < 0x20 || bare[i] == 0x7f {
 				return fmt.Errorf("user id in channel %q has a control character at byte %d", wire, i+len(UserPrefix))
