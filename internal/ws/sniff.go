@@ -65,15 +65,15 @@ func SniffRequest(buf []byte) (s Sniff, r *http.Request, n int) {
 			return NotOurs, nil, 0
 		}
 		switch {
-		case strings.EqualFold(name, "Host"):
+		case strings.EqualFold(string(name), "Host"):
 			if hosts++; hosts > 1 || !validHost(value) {
 				return NotOurs, nil, 0
 			}
-		case strings.EqualFold(name, "Content-Length"):
-			if lengths++; lengths > 1 || value != "0" {
+		case strings.EqualFold(string(name), "Content-Length"):
+			if lengths++; lengths > 1 || string(value) != "0" {
 				return NotOurs, nil, 0
 			}
-		case strings.EqualFold(name, "Transfer-Encoding"), strings.EqualFold(name, "Trailer"), strings.EqualFold(name, "Expect"):
+		case strings.EqualFold(string(name), "Transfer-Encoding"), strings.EqualFold(string(name), "Trailer"), strings.EqualFold(string(name), "Expect"):
 			return NotOurs, nil, 0
 		}
 	}
@@ -125,27 +125,27 @@ func validValue(b []byte) bool {
 }
 
 // headerLine splits a header line, RFC 9112 section 5. A folded line, or white space before the colon, fails as a name.
-func headerLine(line []byte) (name, value string, ok bool) {
+func headerLine(line []byte) (name, value []byte, ok bool) {
 	i := bytes.IndexByte(line, ':')
 	if i <= 0 || !validValue(line) {
-		return "", "", false
+		return nil, nil, false
 	}
 	for _, c := range line[:i] {
 		if !isAlnum(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return "", "", false
+			return nil, nil, false
 		}
 	}
-	return string(line[:i]), trim(string(line[i+1:])), true
+	return line[:i], bytes.Trim(line[i+1:], " \t"), true
 }
 
-// validHost accepts the characters net/http's server accepts in a Host header; an empty one is left to it.
-func validHost(host string) bool {
-	for i := range len(host) {
-		if !isAlnum(host[i]) && strings.IndexByte("!$%&'()*+,-.:;=[]_~", host[i]) < 0 {
+// validHost accepts the characters that net/http's server accepts in a Host header. An empty Host is left to that server.
+func validHost(host []byte) bool {
+	for _, c := range host {
+		if !isAlnum(c) && strings.IndexByte("!$%&'()*+,-.:;=[]_~", c) < 0 {
 			return false
 		}
 	}
-	return host != ""
+	return len(host) > 0
 }
 
 func isAlnum(c byte) bool {
