@@ -38,8 +38,8 @@ type User struct {
 type Grant struct {
 	// MemberID is who the member is in this presence channel; it counts nowhere else. Empty: the user's ID.
 	MemberID string
-	// MemberInfo is what the other members of this presence channel see: any JSON. Nil: the user's Info. The JSON
-	// value null: nothing.
+	// MemberInfo is what the other members of this presence channel see: any JSON. Nil: the user's Info if the member
+	// is the user, otherwise nothing. The JSON value null: nothing.
 	MemberInfo json.RawMessage
 	// Publish says that events may be published to the channel, not only whispers.
 	Publish bool
@@ -244,12 +244,13 @@ func (a *Auth) complete(g Grant, r Request) (Grant, error) {
 		g.MemberID, g.MemberInfo = "", nil
 		return g, nil
 	}
-	if r.User != nil {
-		if g.MemberID == "" {
-			g.MemberID = r.User.ID
+	if u := r.User; u != nil && (g.MemberID == "" || g.MemberID == u.ID) {
+		if err := a.expired(u); err != nil {
+			return Grant{}, err
 		}
+		g.MemberID = u.ID
 		if g.MemberInfo == nil {
-			g.MemberInfo = r.User.Info
+			g.MemberInfo = u.Info
 		}
 	}
 	if g.MemberID == "" {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -24,7 +25,8 @@ const (
 
 // HandlerOptions are what [Auth.Handler] may be told. The zero value is good.
 type HandlerOptions struct {
-	// SharedSecret returns the key of an encrypted channel, given its wire name. Nil: encrypted channels are refused.
+	// SharedSecret returns the key of an encrypted channel, 32 bytes, given its wire name. Nil: encrypted channels are
+	// refused.
 	SharedSecret func(channel string) []byte
 	// JSONP also answers "GET ?callback=…", for pages that cannot make cross-origin requests. It lets every web site
 	// obtain signatures in the name of its visitors if they are known by cookies that browsers send across sites.
@@ -152,7 +154,11 @@ func (e *endpoint) channel(r *http.Request, u *User, socketID, name string) (int
 			return e.refused(r, err)
 		}
 	case channelname.Encrypted:
-		out.SharedSecret = base64.StdEncoding.EncodeToString(e.SharedSecret(name))
+		secret := e.SharedSecret(name)
+		if len(secret) == 0 {
+			return e.refused(r, fmt.Errorf("SharedSecret returned nothing for channel %q", name))
+		}
+		out.SharedSecret = base64.StdEncoding.EncodeToString(secret)
 	}
 	out.Auth = SignChannel(key.Key, key.Secret, socketID, name, out.ChannelData)
 	return http.StatusOK, out
