@@ -179,7 +179,7 @@ func (a *Auth) Authorize(ctx context.Context, r Request) (Grant, error) {
 
 // Decide is Authorize for callers that must not wait: if decided, the answer is that of Authorize. It is not when a
 // token's signature has to be verified or the application's function has to run. Neither does Decide wait for
-// anything else; a Pusher signature costs it about a microsecond.
+// anything else; a Pusher signature costs it a few microseconds.
 func (a *Auth) Decide(r Request) (g Grant, decided bool, err error) {
 	if err := channelname.Validate(r.Channel); err != nil {
 		return Grant{}, true, Refuse(err.Error())

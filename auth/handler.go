@@ -42,7 +42,8 @@ type HandlerOptions struct {
 //
 // Who asks is found as in [Auth.User]; whether they may is decided by the user's Channels and the functions registered
 // with Channel. The answer is signed with the app's first key. A signature carries neither Publish nor ExpiresAt of
-// the Grant: it opens the channel to the socket id for as long as the connection lives.
+// the Grant: it opens the channel to the socket id for as long as the connection lives. Nor can it make the holder of an
+// identified connection another member than that identity.
 //
 // Requests are POST with a form or JSON: socket_id, channel_name. channel_name may be repeated as channel_name[], or
 // be a JSON array; the answer is then an object with one entry for each channel, {"error": …} where refused. A refusal is

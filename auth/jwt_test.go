@@ -20,6 +20,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
+const base64Alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
 var hsSecret = []byte("0123456789abcdef0123456789abcdef")
 
 // issue returns a token signed with hsSecret that is valid for an hour unless c says otherwise.
@@ -84,11 +86,20 @@ func TestToken(t *testing.T) {
 	tampered := strings.Split(forge(hs, good+"}", hsSecret), ".")
 	tampered[1] = base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(good, "ann", "bob", 1) + "}"))
 	cut := forge(hs, good+"}", hsSecret)
+	// Two bits of a signature's last character mean nothing; setting one must not make a second valid token.
+	last := strings.IndexByte(base64Alphabet, cut[len(cut)-1])
+	alias := cut[:len(cut)-1] + base64Alphabet[last|1:last|1+1]
+	hs512, err := jwt.NewWithClaims(jwt.SigningMethodHS512, jwt.MapClaims{"sub": "ann", "aud": "rt", "iss": "shop", "exp": 1772370000}).SignedString(hsSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct{ name, token, want string }{
 		{"alg none, no signature", strings.TrimSuffix(forge(`{"alg":"none"}`, good+"}", nil), "."), `alg is "none"`},
 		{"alg none, empty signature", strings.Join(strings.Split(forge(`{"alg":"none"}`, good+"}", nil), ".")[:2], ".") + ".", `alg is "none"`},
 		{"alg None", forge(`{"alg":"None"}`, good+"}", hsSecret), `alg is "None"`},
 		{"alg in lower case", forge(`{"alg":"hs256"}`, good+"}", hsSecret), `alg is "hs256"`},
+		{"alg HS512, well signed", hs512, `alg is "HS512", and this server takes only HS256`},
+		{"unused bits set", alias, "not a JWT"},
 		{"alg HS512", forge(`{"alg":"HS512"}`, good+"}", hsSecret), `takes only HS256`},
 		{"alg a number", forge(`{"alg":5}`, good+"}", hsSecret), ``},
 		{"no alg", forge(`{}`, good+"}", hsSecret), ``},
@@ -175,6 +186,14 @@ func TestPublicKeyAlgorithms(t *testing.T) {
 			if u, err := a.Token(t.Context(), token); err != nil || u.ID != "ann" {
 				t.Errorf("%s with %T: %v %v", tc.method.Alg(), key, u, err)
 			}
+			if k, ok := tc.private.(*rsa.PrivateKey); ok { // the same key serves another algorithm
+				pss, err := jwt.NewWithClaims(jwt.SigningMethodPS256, payload).SignedString(k)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = a.Token(t.Context(), pss)
+				wantRefusal(t, err, `alg is "PS256"`)
+			}
 			tampered := token[:len(token)-8] + "AAAAAAAA"
 			_, err := a.Token(t.Context(), tampered)
 			wantRefusal(t, err, "signature is wrong")
@@ -225,8 +244,9 @@ func TestCheckReportsBadJWTConfig(t *testing.T) {
 			t.Errorf("the secret is in %q", err)
 		}
 		// Whoever serves without Check must not be open either.
-		if u, err := a.Token(t.Context(), forge(`{"alg":"HS256"}`, `{"sub":"a","exp":1772370000}`, tc.c.Secret)); err == nil {
-			t.Errorf("%+v: accepted %+v", tc.c, u)
+		u, err := a.Token(t.Context(), forge(`{"alg":"HS256"}`, `{"sub":"a","exp":1772370000}`, tc.c.Secret))
+		if _, refusal := errors.AsType[*Refusal](err); u != nil || err == nil || refusal {
+			t.Errorf("%s: %+v %v, want an error for the server's log", tc.c.Algorithm, u, err)
 		}
 	}
 	a := newAuth()

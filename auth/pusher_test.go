@@ -2,6 +2,7 @@ package auth
 
 import (
 	"encoding/json"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -68,6 +69,12 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
+func TestKeysMayBeLogged(t *testing.T) {
+	if s := fmt.Sprintf("%v %+v %#v %s", testApp, testApp, testApp, testApp); strings.Contains(s, testSecret) {
+		t.Errorf("the secret is in %s", s)
+	}
+}
+
 func TestChannelData(t *testing.T) {
 	for _, tc := range []struct{ data, id, info string }{
 		{`{"user_id":"10"}`, "10", ""},
@@ -111,7 +118,7 @@ func TestChannelData(t *testing.T) {
 			t.Errorf("%.40q: %q %v, want %q", data, id, err, want)
 		}
 	}
-	long := `{"user_id":"1","user_info":"` + strings.Repeat("x", MaxChannelData) + `"}`
+	long := `{"user_id":"1","x":"` + strings.Repeat("x", MaxChannelData) + `"}`
 	_, _, err := New().Decide(Request{App: testApp, Channel: "presence-x", SocketID: "1.2", ChannelData: long, Auth: SignChannel(testKey, testSecret, "1.2", "presence-x", long)})
 	wantRefusal(t, err, "longer than 8192")
 }
@@ -180,5 +187,24 @@ func TestSignaturesAreComparedInConstantTime(t *testing.T) {
 	}
 	if compared != 2 {
 		t.Errorf("signatures are compared at %d places, known are 2", compared)
+	}
+}
+
+func BenchmarkDecideSignature(b *testing.B) {
+	a := New()
+	for name, r := range map[string]Request{
+		"private":  {Channel: "private-orders.5"},
+		"presence": {Channel: "presence-orders.5", ChannelData: `{"user_id":10,"user_info":{"name":"Mr. Pusher"}}`},
+	} {
+		r.App, r.SocketID = testApp, "1234.1234"
+		r.Auth = SignChannel(testKey, testSecret, r.SocketID, r.Channel, r.ChannelData)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := a.Decide(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
