@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -24,7 +25,8 @@ const (
 
 // HandlerOptions are what [Auth.Handler] may be told. The zero value is good.
 type HandlerOptions struct {
-	// SharedSecret returns the key of an encrypted channel, given its wire name. Nil: encrypted channels are refused.
+	// SharedSecret returns the key of an encrypted channel, 32 bytes, given its wire name. Nil: encrypted channels are
+	// refused.
 	SharedSecret func(channel string) []byte
 	// JSONP also answers "GET ?callback=…", for pages that cannot make cross-origin requests. It lets every web site
 	// obtain signatures in the name of its visitors if they are known by cookies that browsers send across sites.
@@ -40,7 +42,8 @@ type HandlerOptions struct {
 //
 // Who asks is found as in [Auth.User]; whether they may is decided by the user's Channels and the functions registered
 // with Channel. The answer is signed with the app's first key. A signature carries neither Publish nor ExpiresAt of
-// the Grant: it opens the channel to the socket id for as long as the connection lives.
+// the Grant: it opens the channel to the socket id for as long as the connection lives. Nor can it make the holder of an
+// identified connection another member than that identity.
 //
 // Requests are POST with a form or JSON: socket_id, channel_name. channel_name may be repeated as channel_name[], or
 // be a JSON array; the answer is then an object with one entry for each channel, {"error": …} where refused. A refusal is
@@ -152,7 +155,11 @@ func (e *endpoint) channel(r *http.Request, u *User, socketID, name string) (int
 			return e.refused(r, err)
 		}
 	case channelname.Encrypted:
-		out.SharedSecret = base64.StdEncoding.EncodeToString(e.SharedSecret(name))
+		secret := e.SharedSecret(name)
+		if len(secret) == 0 {
+			return e.refused(r, fmt.Errorf("SharedSecret returned nothing for channel %q", name))
+		}
+		out.SharedSecret = base64.StdEncoding.EncodeToString(secret)
 	}
 	out.Auth = SignChannel(key.Key, key.Secret, socketID, name, out.ChannelData)
 	return http.StatusOK, out

@@ -23,7 +23,8 @@ const MaxToken = 8 << 10
 // JWTConfig says which tokens to believe (RFC 7519). A token must have an exp; nbf is checked if it has one.
 //
 // Beyond the registered claims, of which "sub" is the User's ID, a token may have "info" (any JSON; Info), "channels"
-// and "publish" (arrays of patterns; Channels and Publish).
+// and "publish" (arrays of patterns; Channels and Publish). Unlike a Pusher signature, a token is not bound to one socket
+// id: whoever has it may use it until it expires, so keep exp short and renew.
 type JWTConfig struct {
 	// Algorithm is HS256, RS256, ES256 or EdDSA, and the only one accepted, so that nobody can sign with a public
 	// key as if it were a secret.

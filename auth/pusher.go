@@ -27,6 +27,12 @@ type AppKeys struct {
 // Key is a public name and the secret that signs under it. One without a secret signs and verifies nothing.
 type Key struct{ Key, Secret string }
 
+// String is the public name only, so that a key may be logged.
+func (k Key) String() string { return k.Key }
+
+// GoString is String in Go's syntax.
+func (k Key) GoString() string { return fmt.Sprintf("auth.Key{Key: %q}", k.Key) }
+
 func (a AppKeys) secret(key string) (string, bool) {
 	for _, k := range a.Keys {
 		if k.Key == key && k.Key != "" && k.Secret != "" {
@@ -49,33 +55,37 @@ func (a AppKeys) signing() (Key, error) {
 //
 // The caller has checked socketID and channel: a channel name that contains ":" could be read as something else.
 func SignChannel(key, secret, socketID, channel, channelData string) string {
-	return key + ":" + signature(secret, channelString(socketID, channel, channelData))
+	return key + ":" + signature(secret, channelHead(socketID, channel, channelData), channelData)
 }
 
 // SignUser returns the auth string with which socketID may sign in as the user that userData, JSON with an id,
 // describes.
 func SignUser(key, secret, socketID, userData string) string {
-	return key + ":" + signature(secret, userString(socketID, userData))
+	return key + ":" + signature(secret, userHead(socketID), userData)
 }
 
-func channelString(socketID, channel, channelData string) string {
+// channelHead is what is signed for a channel, before channelData.
+func channelHead(socketID, channel, channelData string) string {
 	if channelData == "" {
 		return socketID + ":" + channel
 	}
-	return socketID + ":" + channel + ":" + channelData
+	return socketID + ":" + channel + ":"
 }
 
-func userString(socketID, userData string) string { return socketID + "::user::" + userData }
+// userHead is what is signed for a sign-in, before user_data.
+func userHead(socketID string) string { return socketID + "::user::" }
 
-// signature is lower-case hex of HMAC-SHA256.
-func signature(secret, text string) string {
+// signature is lower-case hex of the HMAC-SHA256 of the parts in a row.
+func signature(secret string, parts ...string) string {
 	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(text))
+	for _, p := range parts {
+		mac.Write([]byte(p))
+	}
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// verifySignature checks "KEY:SIGNATURE" over text; what names the text in the reason of a refusal.
-func verifySignature(app AppKeys, auth, text, what string) error {
+// verifySignature checks that auth is "KEY:SIGNATURE" over head and data. dataName is what the client calls data.
+func verifySignature(app AppKeys, auth, head, data, dataName string) error {
 	key, sig, ok := strings.Cut(auth, ":")
 	if !ok {
 		return Refuse(`auth is neither "KEY:SIGNATURE" nor a token`)
@@ -84,7 +94,11 @@ func verifySignature(app AppKeys, auth, text, what string) error {
 	if !ok {
 		return refusef("auth was signed with key %.60q, which is not one of this app's", key)
 	}
-	if !hmac.Equal([]byte(sig), []byte(signature(secret, text))) {
+	if !hmac.Equal([]byte(sig), []byte(signature(secret, head, data))) {
+		what := fmt.Sprintf("%q", head)
+		if data != "" {
+			what += " followed by " + dataName + " exactly as sent"
+		}
 		return refusef("the signature in auth is not the HMAC-SHA256, in lower-case hex, of %s with the secret of key %q", what, key)
 	}
 	return nil
@@ -93,16 +107,13 @@ func verifySignature(app AppKeys, auth, text, what string) error {
 // signedGrant decides a subscription that came with a Pusher signature.
 func signedGrant(kind channelname.Kind, r Request) (Grant, error) {
 	data := r.ChannelData
-	what := fmt.Sprintf("%q", channelString(r.SocketID, r.Channel, ""))
 	if kind != channelname.Presence {
 		data = "" // not signed on other channels, so neither believed
-	} else if data != "" {
-		what = fmt.Sprintf("%q followed by channel_data exactly as sent", channelString(r.SocketID, r.Channel, "")+":")
 	}
 	if len(data) > MaxChannelData {
 		return Grant{}, refusef("channel_data of %d bytes is longer than %d", len(data), MaxChannelData)
 	}
-	if err := verifySignature(r.App, r.Auth, channelString(r.SocketID, r.Channel, data), what); err != nil {
+	if err := verifySignature(r.App, r.Auth, channelHead(r.SocketID, r.Channel, data), data, "channel_data"); err != nil {
 		return Grant{}, err
 	}
 	if data == "" {
@@ -155,8 +166,7 @@ func VerifyUser(app AppKeys, socketID, auth, userData string) (u User, watchlist
 	if len(userData) > MaxChannelData {
 		return User{}, nil, refusef("user_data of %d bytes is longer than %d", len(userData), MaxChannelData)
 	}
-	what := fmt.Sprintf("%q followed by user_data exactly as sent", userString(socketID, ""))
-	if err := verifySignature(app, auth, userString(socketID, userData), what); err != nil {
+	if err := verifySignature(app, auth, userHead(socketID), userData, "user_data"); err != nil {
 		return User{}, nil, err
 	}
 	fields, err := jsonObject(userData)

@@ -170,7 +170,7 @@ func signedPaths(r *http.Request, prefix string) []string {
 	}
 	if prefix = strings.TrimSuffix(prefix, "/"); prefix != "" {
 		for _, p := range paths {
-			if short, ok := strings.CutPrefix(p, prefix); ok && strings.HasPrefix(short, "/") {
+			if short, ok := strings.CutPrefix(p, prefix); ok {
 				paths = append(paths, short)
 			}
 		}
