@@ -5,5 +5,6 @@ go 1.26.0
 require (
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/klauspost/compress v1.20.4
+	golang.org/x/crypto v0.59.0
 	golang.org/x/sys v0.50.0
 )
