@@ -365,18 +365,19 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 	}
 	hm.mu.Unlock()
 
-	// The acknowledgement, then the replay, then what comes after the snapshot: Join lets nothing older through.
-	c.session.Subscribed(out)
 	var data any
 	if sub != nil {
 		data = sub
 	}
+	// A member before it is told: the session looks at once when the grant lapses, and may even close. What it sends
+	// now still goes first, since deliveries get their places in later tasks, and Join lets nothing older through.
 	if again != nil {
 		again.Data = data
 	} else {
 		c.conn.Join(lo.group(c.branch, c.codec), since, data)
 		c.hook(HookEvent{Kind: SubscribedTo, Channel: ch.key.Name})
 	}
+	c.session.Subscribed(out) // the acknowledgement, then the replay
 }
 
 // memberOf completes a grant with who the member is.
