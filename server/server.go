@@ -66,6 +66,8 @@ type Config struct {
 
 	// portable makes every connection a pump, as on systems without epoll.
 	portable bool
+	// now is the clock of connections and channels; nil means time.Now.
+	now func() time.Time
 }
 
 // App is an application among those a server serves: apart from the others in everything.
@@ -181,7 +183,7 @@ func New(cfg Config) (*Server, error) {
 		n = runtime.GOMAXPROCS(0)
 	}
 	for i := range min(n, 255) {
-		l, err := loop.New(i, loop.Config{MaxQueued: s.cfg.Limits.QueuedBytes, Portable: cfg.portable, Logger: s.log})
+		l, err := loop.New(i, loop.Config{MaxQueued: s.cfg.Limits.QueuedBytes, Portable: cfg.portable, Now: cfg.now, Logger: s.log})
 		if err != nil {
 			s.stopLoops()
 			return nil, fmt.Errorf("server: %w", err)
@@ -194,7 +196,7 @@ func New(cfg Config) (*Server, error) {
 		s.byEv[name] = s.handler(h)
 	}
 	s.hub = hub.New(hub.Config{
-		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Handlers: s.byEv, Logger: s.log,
+		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Handlers: s.byEv, Now: cfg.now, Logger: s.log,
 		Limits: hub.Limits{
 			ChannelsPerClient: l.ChannelsPerConnection, Payload: l.PayloadBytes, MemberBytes: l.MemberBytes,
 			Calls: l.Authorizing, CallTime: l.AuthorizeTime, WhispersPerSecond: l.WhispersPerSecond,
