@@ -56,9 +56,9 @@ type Config struct {
 	// publishes as fast as Window allows.
 	Rate float64
 	// Window is how many messages of one channel and publisher may be on their way, counted from the slowest
-	// subscriber's receipt; by default 1024, or fewer when there are many channels, so that no more than 16,384
-	// messages are on their way altogether. It keeps a server's limit for slow clients out of the measurement.
-	// Values are rounded down to a multiple of four.
+	// subscriber's receipt; by default 1024, or fewer so that no more than 16,384 messages and some four million
+	// deliveries are on their way altogether. It keeps a server's limit for slow clients out of the measurement.
+	// Values are rounded down to four times a power of two.
 	Window int
 	// Messages ends a fan-out after so many published messages; zero means Duration ends it.
 	Messages int
@@ -119,7 +119,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Subscribers = cmp.Or(c.Subscribers, 1000)
 	c.PerConn = cmp.Or(c.PerConn, 1)
 	c.Publishers = cmp.Or(c.Publishers, 1)
-	c.Window = cmp.Or(c.Window, max(4, min(1024, 16384/max(1, c.Channels*c.Publishers))))
+	c.Window = cmp.Or(c.Window, max(4, min(1024, 16384/max(1, c.Channels*c.Publishers), 4<<20/max(1, c.Subscribers*c.Publishers))))
 	c.Size = cmp.Or(c.Size, 128)
 	if c.Work != Fanout {
 		c.Connections = cmp.Or(c.Connections, 100)
