@@ -37,11 +37,12 @@ type Dropped struct {
 }
 
 const (
-	flagPaused  uint8 = 1 << iota // not reading
-	flagClosing                   // over for its handler; to be shut once everything is written
-	flagLinger                    // shut; what arrives is thrown away until the peer ends its side
-	flagWriting                   // the poller tells us when the descriptor takes more
-	flagMerge                     // left out of a unit of the turn being flushed: must not take the fast path
+	flagPaused  uint16 = 1 << iota // not reading
+	flagClosing                    // over for its handler; to be shut once everything is written
+	flagLinger                     // shut; what arrives is thrown away until the peer ends its side
+	flagWriting                    // the poller tells us when the descriptor takes more
+	flagMerge                      // left out of a unit of the turn being flushed: must not take the fast path
+	flagMuted                      // paused, and the poller has been told: it would not stop reporting unread bytes
 	flagClosed
 )
 
@@ -69,7 +70,7 @@ type Conn struct {
 	deadline uint32 // tick; 0 for none
 	lastRead uint32 // tick
 	young    uint16 // groups some of whose units on the way are older than its membership
-	flags    uint8
+	flags    uint16
 }
 
 type extra struct {
@@ -211,8 +212,14 @@ func (l *Loop) ready(e *event) {
 	if e.writable && c.flags&flagWriting != 0 {
 		c.drain()
 	}
-	if e.readable && c.flags&(flagPaused|flagClosed) == 0 {
-		c.read()
+	if e.readable && c.flags&flagClosed == 0 {
+		switch {
+		case c.flags&flagPaused == 0:
+			c.read()
+		case c.flags&flagMuted == 0:
+			c.flags |= flagMuted
+			c.interest()
+		}
 	}
 	if e.hangup && c.flags&flagClosed == 0 && c.flags&flagPaused != 0 {
 		c.Abort(io.EOF)
@@ -274,9 +281,8 @@ func (c *Conn) data(b []byte) (n int) {
 
 // Pause stops reading until Resume: the peer is held back by its own window.
 func (c *Conn) Pause() {
-	if c.flags&(flagPaused|flagClosed) == 0 {
-		c.flags |= flagPaused
-		c.interest()
+	if c.flags&flagClosed == 0 {
+		c.flags |= flagPaused // most pauses end before anything arrives: the poller need not know yet
 	}
 }
 
@@ -285,8 +291,7 @@ func (c *Conn) Resume() {
 	if c.flags&flagPaused == 0 || c.flags&flagClosed != 0 {
 		return
 	}
-	c.flags &^= flagPaused
-	c.interest()
+	c.unmute()
 	c.loop.resumed = append(c.loop.resumed, c)
 }
 
@@ -303,10 +308,18 @@ func (c *Conn) replayUnread() {
 	c.askMore()
 }
 
+func (c *Conn) unmute() {
+	c.flags &^= flagPaused
+	if c.flags&flagMuted != 0 {
+		c.flags &^= flagMuted
+		c.interest()
+	}
+}
+
 // interest tells the poller what the connection waits for now.
 func (c *Conn) interest() {
 	if c.fd >= 0 {
-		c.loop.poll.mod(int(c.fd), c.slot, c.gen, c.flags&flagPaused == 0, c.flags&flagWriting != 0)
+		c.loop.poll.mod(int(c.fd), c.slot, c.gen, c.flags&flagMuted == 0, c.flags&flagWriting != 0)
 	}
 }
 
@@ -320,12 +333,11 @@ func (c *Conn) Shut(last []byte, reason error, grace time.Duration) {
 	l := c.loop
 	final := append(l.turn.collect(c), last...)
 	c.flags |= flagClosing
-	c.flags &^= flagPaused
 	c.over(reason)
 	c.h = lingering{}
 	x := c.extra()
 	x.unread, x.dropped = nil, nil
-	c.interest()
+	c.unmute()
 	if x.pump != nil {
 		x.pump.more()
 	}
@@ -365,8 +377,7 @@ func (c *Conn) Abort(reason error) {
 	c.loop.disown(c)
 	c.over(reason) // it may still ask for the peer's address
 	if c.fd >= 0 {
-		c.loop.poll.del(int(c.fd))
-		closeFD(int(c.fd))
+		closeFD(int(c.fd)) // which takes it out of the poller, since nothing else refers to the socket
 		c.fd = -1
 	}
 	if c.x != nil && c.x.pump != nil {

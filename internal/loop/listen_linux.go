@@ -34,6 +34,7 @@ func (l *Loop) Listen(ln *net.TCPListener, accepted Accepted) error {
 		return fmt.Errorf("loop: listen: %w", os.NewSyscallError("fcntl", err))
 	}
 	unix.SetNonblock(fd, true)
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // which every connection accepted inherits
 	done := make(chan error, 1)
 	err = l.Post(Func(func(l *Loop) {
 		slot := uint32(firstListenerSlot + len(l.listeners))
@@ -82,7 +83,6 @@ func (l *Loop) readyListener(slot uint32) {
 		fd, from, err := unix.Accept4(ln.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			ln.accept(l, fd, from)
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:

@@ -39,7 +39,8 @@ type Config struct {
 
 const (
 	inboxHigh   = 8 << 20 // bytes of waiting tasks above which publishers wait
-	turnBytes   = 1 << 20 // bytes of new units after which a turn is sealed
+	turnBytes   = 8 << 20 // bytes of new units after which a turn is sealed, so that memory stays bounded
+	logBytes    = 1 << 20 // and bytes of one group or of replies, so that nobody gets more at once than a socket takes
 	readBuffer  = 256 << 10
 	readBudget  = 1 << 20 // bytes one connection may bring in one turn
 	flushWrites = 256     // writes after which a flush looks at the sockets again
@@ -255,12 +256,12 @@ func (l *Loop) inboxEmpty() bool {
 
 // runInbox runs posted tasks until the turn has enough to write.
 func (l *Loop) runInbox() {
-	for l.turn.bytes < turnBytes {
+	for !l.turn.full() {
 		if l.batchPos == len(l.batch) && !l.nextBatch() {
 			return
 		}
 		bytes := 0
-		for l.batchPos < len(l.batch) && l.turn.bytes < turnBytes {
+		for l.batchPos < len(l.batch) && !l.turn.full() {
 			p := &l.batch[l.batchPos]
 			l.batchPos++
 			p.task.Run(l)

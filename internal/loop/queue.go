@@ -55,7 +55,7 @@ func (c *Conn) emit(runs []run) {
 		b = t.join
 	}
 	n, err := writeFD(int(c.fd), b)
-	if cap(c.loop.turn.join) > 4*turnBytes {
+	if cap(c.loop.turn.join) > 4*logBytes {
 		c.loop.turn.join = nil
 	}
 	if err != nil && err != errAgain {

@@ -87,6 +87,7 @@ func (l *Loop) Commit(g *Group, s Stamp, except []*Conn) {
 	log.units = append(log.units, unit{end: uint32(len(log.Buf)), ord: l.turn.ord, stamp: s, except: except})
 	log.except = log.except || len(except) > 0
 	l.turn.bytes += len(log.Buf) - from
+	l.turn.longest = max(l.turn.longest, len(log.Buf))
 }
 
 // Init gives a group without members the stamp up to which its members will know everything.
@@ -154,6 +155,7 @@ func (c *Conn) Send(b []byte) {
 	log := t.replies
 	off := len(log.buf)
 	log.buf = append(log.buf, b...)
+	t.longest = max(t.longest, len(log.buf))
 	i := int32(len(log.list))
 	log.list = append(log.list, reply{off: uint32(off), end: uint32(len(log.buf)), ord: t.ord, next: -1})
 	if c.replyHead < 0 {
@@ -183,6 +185,7 @@ type turn struct {
 	// being collected
 	ord     uint32
 	bytes   int
+	longest int // bytes of the longest log
 	dirty   []*Group
 	replies *replyLog
 	replied []*Conn
@@ -217,6 +220,7 @@ func (t *turn) init() {
 func (t *turn) collected() bool {
 	return len(t.dirty) > 0 || len(t.replied) > 0 || len(t.shut) > 0
 }
+func (t *turn) full() bool     { return t.bytes >= turnBytes || t.longest >= logBytes }
 func (t *turn) flushing() bool { return t.pos < len(t.list) }
 func (t *turn) idle() bool     { return !t.collected() && !t.flushing() }
 
@@ -233,7 +237,7 @@ func (t *turn) release(log *Log) {
 	if len(t.logs) >= 1024 {
 		return
 	}
-	if log.kept || cap(log.Buf) > turnBytes*2 {
+	if log.kept || cap(log.Buf) > logBytes*2 {
 		log.Buf = nil
 	}
 	clear(log.units) // exclusions must not keep connections alive
@@ -289,7 +293,7 @@ func (l *Loop) seal() {
 	t.replied = t.replied[:0]
 	t.replies, t.outReplies = t.outReplies, t.replies
 	t.shut, t.shutting = t.shutting[:0], t.shut
-	t.ord, t.bytes = 0, 0
+	t.ord, t.bytes, t.longest = 0, 0, 0
 }
 
 func (t *turn) touch(c *Conn, g *Group) {
@@ -385,7 +389,7 @@ func (l *Loop) finish() {
 	clear(t.chain)
 	t.chain = t.chain[:0]
 	r := t.outReplies
-	if r.kept || cap(r.buf) > turnBytes {
+	if r.kept || cap(r.buf) > logBytes {
 		*r = replyLog{}
 	}
 	r.buf, r.list = r.buf[:0], r.list[:0]

@@ -1,0 +1,127 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// eventName is the event every message of a fan-out has.
+const eventName = "m"
+
+// channelPrefix and a channel's number make its name. Such a channel is public.
+const channelPrefix = "bench."
+
+// The data of a message is {"n":1,"g":1,"p":0,"c":"bench.0","pad":"…"}: n numbers the messages of publisher p to
+// channel c from 0, g numbers all messages of p.
+const (
+	beforeN = `"data":{"n":`
+	beforeG = `,"g":`
+	beforeP = `,"p":`
+	beforeC = `,"c":"` + channelPrefix
+)
+
+// delivery is what a message says about itself.
+type delivery struct {
+	n, g               uint32
+	publisher, channel int
+	rest               []byte // the data from beforeP on, which is the same in all messages of a stream
+}
+
+// restOfData is what follows n and g in the data of a stream's messages, padded so that the data of a message with
+// five digits in each number has size bytes.
+func restOfData(publisher, channel, size int) []byte {
+	rest := fmt.Sprintf(`,"p":%d,"c":"%s%d","pad":"`, publisher, channelPrefix, channel)
+	pad := max(0, size-len(rest)-len(`{"n":12345,"g":12345"}`))
+	return []byte(rest + strings.Repeat("x", pad) + `"}`)
+}
+
+// scanner reads deliveries. It remembers where in the frame the last one had its data, which is where the next has
+// it in all likelihood.
+type scanner struct{ at int }
+
+// scan reads the numbers of a delivery without parsing the JSON around them. It reports false when p does not look
+// like one; then it may still be a delivery, with its data written in another way.
+func (s *scanner) scan(p []byte, d *delivery) bool {
+	i := s.at
+	if i+len(beforeN) > len(p) || string(p[i:i+len(beforeN)]) != beforeN {
+		if i = bytes.Index(p, []byte(beforeN)); i < 0 {
+			return false
+		}
+		s.at = i
+	}
+	p = p[i+len(beforeN):]
+	var size int
+	if d.n, size = digits(p); size == 0 {
+		return false
+	}
+	p = p[size:]
+	if len(p) < len(beforeG) || string(p[:len(beforeG)]) != beforeG {
+		return false
+	}
+	p = p[len(beforeG):]
+	if d.g, size = digits(p); size == 0 {
+		return false
+	}
+	d.rest = p[size:]
+	return true
+}
+
+// stream reads which publisher and channel a scanned delivery belongs to.
+func (d *delivery) stream() bool {
+	p, ok := bytes.CutPrefix(d.rest, []byte(beforeP))
+	if !ok {
+		return false
+	}
+	publisher, size := digits(p)
+	if size == 0 {
+		return false
+	}
+	if p, ok = bytes.CutPrefix(p[size:], []byte(beforeC)); !ok {
+		return false
+	}
+	channel, size := digits(p)
+	d.publisher, d.channel = int(publisher), int(channel)
+	return size != 0
+}
+
+// digits reads a number of at most nine digits.
+func digits(p []byte) (v uint32, size int) {
+	for size < len(p) && p[size]-'0' <= 9 && size < 9 {
+		v = v*10 + uint32(p[size]-'0')
+		size++
+	}
+	return v, size
+}
+
+// event is any frame from the server.
+type event struct {
+	Event   string          `json:"event"`
+	Channel string          `json:"channel"`
+	Data    json.RawMessage `json:"data"`
+}
+
+// parse reads a delivery from a parsed frame, however its JSON is written. It sets rest to what scan would have
+// found, so that the data can be compared with what was published.
+func (d *delivery) parse(e *event) bool {
+	var data struct {
+		N   *uint32 `json:"n"`
+		G   *uint32 `json:"g"`
+		P   int     `json:"p"`
+		C   string  `json:"c"`
+		Pad string  `json:"pad"`
+	}
+	if e.Event != eventName || json.Unmarshal(e.Data, &data) != nil || data.N == nil || data.G == nil {
+		return false
+	}
+	number, ok := strings.CutPrefix(data.C, channelPrefix)
+	channel, err := strconv.Atoi(number)
+	if !ok || err != nil || channel < 0 || data.P < 0 || e.Channel != data.C {
+		return false
+	}
+	rest := fmt.Sprintf(`,"p":%d,"c":"%s","pad":"%s"}`, data.P, data.C, data.Pad)
+	*d = delivery{*data.N, *data.G, data.P, channel, []byte(rest)}
+	return true
+}

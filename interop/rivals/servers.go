@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// server is one of those compared.
+type server struct {
+	name        string
+	tls, except bool   // what it can do
+	token       string // for publishers
+	// prepare finds or builds what the command needs; its error says why the server is skipped.
+	prepare func(ctx context.Context, e env) error
+	command func(e env, port int, tls bool) ([]string, error)
+}
+
+// baseline is the server the others are compared with.
+const baseline = "bun"
+
+var servers = []server{
+	{
+		name: "ours", tls: true, except: true,
+		prepare: func(_ context.Context, e env) error {
+			if e.ours == "" {
+				return errors.New("no -ours binary given")
+			}
+			_, err := os.Stat(e.ours)
+			return err
+		},
+		command: func(e env, port int, tls bool) ([]string, error) {
+			config := filepath.Join(e.tmp, "realtime.yaml")
+			err := os.WriteFile(config, []byte(ourConfig(e, port, tls)), 0o600)
+			return []string{e.ours, "serve", "--config", config}, err
+		},
+	},
+	{
+		name: "bun", tls: true, except: true,
+		prepare: findBun,
+		command: func(e env, port int, tls bool) ([]string, error) { return bunCommand(e, port, tls, "json"), nil },
+	},
+	{
+		name: "bun-raw", tls: true,
+		prepare: findBun,
+		command: func(e env, port int, tls bool) ([]string, error) { return bunCommand(e, port, tls, "raw"), nil },
+	},
+	{
+		name: "gws", tls: true, except: true,
+		prepare: func(ctx context.Context, e env) error {
+			build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(e.tmp, "gws"), "./gws")
+			build.Dir = e.dir
+			if out, err := build.CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		},
+		command: func(e env, port int, tls bool) ([]string, error) {
+			args := []string{filepath.Join(e.tmp, "gws"), "-port", strconv.Itoa(port)}
+			if tls {
+				args = append(args, "-cert", e.cert, "-key", e.key)
+			}
+			return args, nil
+		},
+	},
+}
+
+// ourConfig lets anyone publish to the channels of the bench and takes as many connections from one address as the
+// largest row opens.
+func ourConfig(e env, port int, tls bool) string {
+	config := fmt.Sprintf("driver: bun\nbun:\n  host: 127.0.0.1\n  port: %d\n", port)
+	if tls {
+		config += fmt.Sprintf("  tls:\n    cert: %s\n    key: %s\n", e.cert, e.key)
+	}
+	return config
+}
+
+// bunBinary is the program itself: what npm puts on the path may be a script, whose process is not the server's.
+func bunBinary(e env) string { return filepath.Join(e.dir, "node_modules", "bun", "bin", "bun.exe") }
+
+func findBun(ctx context.Context, e env) error {
+	if err := exec.CommandContext(ctx, bunBinary(e), "--version").Run(); err != nil {
+		return fmt.Errorf("%w (npm ci installs Bun)", err)
+	}
+	return nil
+}
+
+func bunCommand(e env, port int, tls bool, mode string) []string {
+	args := []string{bunBinary(e), filepath.Join(e.dir, "bun.js"), "--port", strconv.Itoa(port), "--mode", mode}
+	if tls {
+		args = append(args, "--cert", e.cert, "--key", e.key)
+	}
+	return args
+}
+
+// freePort finds a port nobody listens on. Another process may take it before the server does; then the server fails
+// and says so.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// listening waits until the server takes connections.
+func (p *process) listening(ctx context.Context, port int) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var dialer net.Dialer
+	for {
+		c, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-p.done:
+			return errors.New("the server ended")
+		case <-ctx.Done():
+			return fmt.Errorf("the server does not listen on port %d: %w", port, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// pinToCore keeps all threads of this process, and those they start, on one core.
+func pinToCore(core int) error {
+	var set unix.CPUSet
+	set.Set(core)
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return err
+		}
+		if err := unix.SchedSetaffinity(id, &set); err != nil && err != unix.ESRCH {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeCertificate makes a certificate for 127.0.0.1 that is good for a day.
+func writeCertificate(dir string) (cert, key string, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", "", err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "rivals"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		return "", "", err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return "", "", err
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	return cert, key, errors.Join(
+		os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600))
+}
