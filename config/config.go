@@ -1,0 +1,342 @@
+// Package config opens what a file and the environment say: a driver, and with driver bun the server behind it.
+//
+//	app, err := config.Open(ctx, "config/realtime.yaml", broadcasts.All())
+//	if err != nil {
+//		return err // every mistake, with its key and line
+//	}
+//	defer app.Close(context.WithoutCancel(ctx))
+//	realtime.SetDefault(app.Broadcaster)
+//	return app.Run(ctx)
+//
+// docs/configuration.md lists the keys; it is made from the comments of the types below.
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/server"
+)
+
+// Config is what a file and the environment say, checked. It is not changed after Load, and may be read concurrently.
+// Printed in any way, it shows no secret.
+type Config struct {
+	// Which driver sends: `bun` (the embedded server, plain JSON over WebSocket at /ws), `log` or `null`. Default:
+	// `bun`.
+	Driver string `yaml:"driver"`
+	// The embedded server of driver bun: where it listens and how.
+	Server Server `yaml:"server,omitempty"`
+	// The same address under the driver's name.
+	Bun Address `yaml:"bun,omitempty"`
+	// The credentials of the default application.
+	Pusher Pusher `yaml:"pusher,omitempty"`
+	// For driver socket, which this build does not have; read by nothing else.
+	Socket Address `yaml:"socket,omitempty"`
+	// The applications served, apart from each other in everything. `pusher` stands before them; without either
+	// there is one with the id "1" and no keys, which takes no signatures.
+	Apps []Application `yaml:"apps,omitempty"`
+	// Who may connect.
+	Auth Auth `yaml:"auth,omitempty"`
+	// What a stranger could make grow. Everywhere 0 means the default, and -1 no limit unless said otherwise.
+	Limits Limits `yaml:"limits,omitempty"`
+	// Policies of channels; the first whose pattern matches holds.
+	Channels []Channel `yaml:"channels,omitempty"`
+
+	file string
+	// where says where a key was written: "config/realtime.yaml:14", or the name of an environment variable.
+	where map[string]string
+}
+
+// Server is where and how the embedded server listens.
+type Server struct {
+	// The address to listen on; `0.0.0.0` is every one of the machine. Default: `127.0.0.1`, so that nothing is open
+	// to the network until somebody says so.
+	Host string `yaml:"host,omitempty"`
+	// The TCP port. Default: 6001.
+	Port Port `yaml:"port,omitempty"`
+	// Where WebSockets connect. Default: `/ws`; `/app` is always served too.
+	Path string `yaml:"path,omitempty"`
+	// Origins of web pages that may connect, besides the server's own: `https://shop.example`, every subdomain as
+	// `https://*.example`, every page as `*`.
+	Origins []string `yaml:"origins,omitempty"`
+	// Serve TLS.
+	TLS TLS `yaml:"tls,omitempty"`
+	// The time over which a shutdown spreads the closes of connections. Default: 5s.
+	Drain Duration `yaml:"drain,omitempty"`
+	// Whether permessage-deflate is accepted. Default: true.
+	Compression *bool `yaml:"compression,omitempty"`
+	// How many event loops own the connections. Default: one per CPU.
+	Loops int `yaml:"loops,omitempty"`
+}
+
+// TLS is a certificate and its key.
+type TLS struct {
+	// PEM file of the certificate chain, relative to the configuration file.
+	Cert string `yaml:"cert,omitempty"`
+	// PEM file of its private key, relative to the configuration file.
+	Key string `yaml:"key,omitempty"`
+}
+
+// Address is a host and a port.
+type Address struct {
+	// As in `server`.
+	Host string `yaml:"host,omitempty"`
+	// As in `server`.
+	Port Port `yaml:"port,omitempty"`
+}
+
+// Pusher is an application as Pusher's SDKs are configured.
+type Pusher struct {
+	// The application's id.
+	AppID string `yaml:"appId,omitempty"`
+	// Its public key, which clients and backends name.
+	Key string `yaml:"key,omitempty"`
+	// Its secret, which signs.
+	Secret Secret `yaml:"secret,omitempty"`
+	// For driver pusher, which this build does not have; read by nothing else.
+	Cluster string `yaml:"cluster,omitempty"`
+	// For driver pusher, which this build does not have; read by nothing else.
+	UseTLS *bool `yaml:"useTLS,omitempty"`
+}
+
+// Application is an application served.
+type Application struct {
+	// The application's id.
+	ID string `yaml:"id,omitempty"`
+	// Its public key.
+	Key string `yaml:"key,omitempty"`
+	// Its secret.
+	Secret Secret `yaml:"secret,omitempty"`
+	// Further keys, all valid: add the new one before the old one goes.
+	Keys []Key `yaml:"keys,omitempty"`
+}
+
+// Key is a public key and its secret.
+type Key struct {
+	// The public key.
+	Key string `yaml:"key,omitempty"`
+	// Its secret.
+	Secret Secret `yaml:"secret,omitempty"`
+}
+
+// Auth is who may connect.
+type Auth struct {
+	// Believe JSON Web Tokens. Connections then need one, unless `anonymous` is on.
+	JWT JWT `yaml:"jwt,omitempty"`
+	// Let clients in that bring no identity, though tokens or the program could give one.
+	Anonymous bool `yaml:"anonymous,omitempty"`
+}
+
+// JWT is which tokens to believe (RFC 7519).
+type JWT struct {
+	// The only algorithm accepted: `HS256`, `RS256`, `ES256` or `EdDSA`. Default: `HS256` where there is a secret.
+	Algorithm string `yaml:"algorithm,omitempty"`
+	// The key of HS256, at least 32 bytes.
+	Secret Secret `yaml:"secret,omitempty"`
+	// The key of the others: PEM, or the path of a PEM file relative to the configuration file.
+	PublicKey string `yaml:"publicKey,omitempty"`
+	// What must be among a token's `aud`. Default: tokens with an `aud` are refused.
+	Audience string `yaml:"audience,omitempty"`
+	// What a token's `iss` must be. Default: any.
+	Issuer string `yaml:"issuer,omitempty"`
+}
+
+// Limits are server.Limits.
+type Limits struct {
+	// Connections of the whole server. Default: 100000.
+	Connections int `yaml:"connections,omitempty"`
+	// Connections from one IP address. Default: no limit, since proxies and offices share one.
+	ConnectionsPerAddress int `yaml:"connectionsPerAddress,omitempty"`
+	// From accepting a connection to a complete request. Default: 10s. Never unlimited.
+	Handshake Duration `yaml:"handshake,omitempty"`
+	// Subscriptions of one connection. Default: 100.
+	ChannelsPerConnection int `yaml:"channelsPerConnection,omitempty"`
+	// One WebSocket message from a client. Default: 128KiB.
+	MessageBytes Size `yaml:"messageBytes,omitempty"`
+	// The data of one event. Default: 100KiB.
+	PayloadBytes Size `yaml:"payloadBytes,omitempty"`
+	// What waits for one connection that does not read. Default: 4MiB. Never unlimited.
+	QueuedBytes Size `yaml:"queuedBytes,omitempty"`
+	// Client events of one connection. Default: 10.
+	WhispersPerSecond int `yaml:"whispersPerSecond,omitempty"`
+	// Events of one connection that may publish. Default: no limit.
+	PublishesPerSecond int `yaml:"publishesPerSecond,omitempty"`
+	// Id and info of one presence member. Default: 1KiB.
+	MemberBytes Size `yaml:"memberBytes,omitempty"`
+	// One call of the program's code for a client. Default: 10s.
+	AuthorizeTime Duration `yaml:"authorizeTime,omitempty"`
+	// Such calls under way. Default: 10000.
+	Authorizing int `yaml:"authorizing,omitempty"`
+	// How long a message's id is remembered. Default: 2m.
+	IdempotencyWindow Duration `yaml:"idempotencyWindow,omitempty"`
+	// Silence after which a client is pinged. Default: 60s. Never unlimited.
+	Ping Duration `yaml:"ping,omitempty"`
+	// How long it may take to answer. Default: 30s. Never unlimited.
+	Pong Duration `yaml:"pong,omitempty"`
+}
+
+// Channel is the policy of some channels.
+type Channel struct {
+	// Which channels, by their name with its prefix; `*` stands for any characters: `private-orders.*`.
+	Pattern string `yaml:"pattern"`
+	// Keep messages for clients that come back.
+	History History `yaml:"history,omitempty"`
+	// For how long new subscribers get the last message. Default: not at all.
+	Cache Duration `yaml:"cache,omitempty"`
+	// Whether members may send client events to each other. Default: true.
+	Whispers *bool `yaml:"whispers,omitempty"`
+	// What happens to a connection that does not read fast enough: `disconnect`, `drop-oldest` (waiting messages) or
+	// `keep-latest` (only). Default: `disconnect`.
+	Slow string `yaml:"slow,omitempty"`
+	// The data of one event. Default: `limits.payloadBytes`.
+	Payload Size `yaml:"payload,omitempty"`
+	// Connections that may listen. Default: no bound.
+	Subscribers int `yaml:"subscribers,omitempty"`
+	// Distinct users of a presence channel. Default: 100.
+	Members int `yaml:"members,omitempty"`
+	// Refuse data that is not end-to-end encrypted.
+	Encrypted bool `yaml:"encrypted,omitempty"`
+
+	source string
+}
+
+// History is how much of a channel is kept.
+type History struct {
+	// Messages. Default: 0, nothing is kept.
+	Size int `yaml:"size,omitempty"`
+	// Their age. Default: 5m.
+	Age Duration `yaml:"age,omitempty"`
+	// Their data. Default: 1MiB.
+	Bytes Size `yaml:"bytes,omitempty"`
+}
+
+// Secret is text that prints as "***".
+type Secret string
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "***"
+}
+
+// GoString implements fmt.GoStringer.
+func (s Secret) GoString() string { return fmt.Sprintf("%q", s.String()) }
+
+// MarshalText implements encoding.TextMarshaler, so that JSON and logs do not show it either.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// MarshalYAML implements yaml.InterfaceMarshaler.
+func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
+
+// Duration is written like "5m", "1h30m" or "250ms".
+type Duration time.Duration
+
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// MarshalYAML implements yaml.InterfaceMarshaler.
+func (d Duration) MarshalYAML() (any, error) {
+	if d == -1 {
+		return -1, nil
+	}
+	return d.String(), nil
+}
+
+// Size is a number of bytes, written as one or like "100KiB", "4MiB", "1kB".
+type Size int
+
+var units = []struct {
+	name  string
+	bytes int
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"KB", 1e3}, {"B", 1}}
+
+func (s Size) String() string {
+	for _, u := range units[:3] {
+		if s > 0 && int(s)%u.bytes == 0 {
+			return fmt.Sprintf("%d%s", int(s)/u.bytes, u.name)
+		}
+	}
+	return fmt.Sprint(int(s))
+}
+
+// MarshalYAML implements yaml.InterfaceMarshaler.
+func (s Size) MarshalYAML() (any, error) {
+	if text := s.String(); strings.HasSuffix(text, "B") {
+		return text, nil
+	}
+	return int(s), nil
+}
+
+// Port is a TCP port, 1 to 65535.
+type Port int
+
+// String is the configuration in effect, in YAML: file, environment and the defaults of driver and address. Secrets
+// stand as "***".
+func (c *Config) String() string {
+	b, err := yaml.MarshalWithOptions(*c, yaml.IndentSequence(true))
+	if err != nil {
+		return fmt.Sprintf("config: %v", err)
+	}
+	return string(b)
+}
+
+// Where says where a key, such as "server.port" or "apps[0].secret", was written: "config/realtime.yaml:14" or the name
+// of an environment variable. Empty: nowhere, its default holds.
+func (c *Config) Where(key string) string { return c.where[key] }
+
+// Which returns the policy that holds for a channel, a wire name, with its defaults filled in. Its Source is the line
+// it was written in, or says which default it is.
+func (c *Config) Which(channel string) (server.Channel, error) {
+	if err := channelname.Validate(channel); err != nil {
+		return server.Channel{}, fmt.Errorf("config: %w", err)
+	}
+	p := hub.Default(channel)
+	for _, ch := range c.Channels {
+		if hub.Match(ch.Pattern, channel) {
+			s := ch.policy()
+			n := hub.Policy{
+				Pattern: s.Pattern, Source: s.Source, History: hub.History(s.History), Cache: s.Cache, Whispers: !s.NoWhispers,
+				Payload: s.PayloadBytes, Subscribers: s.Subscribers, Members: s.Members, Encrypted: s.Encrypted,
+			}.Normal()
+			out := fromHub(&n, c)
+			out.Slow = s.Slow
+			return out, nil
+		}
+	}
+	return fromHub(p, c), nil
+}
+
+func fromHub(p *hub.Policy, c *Config) server.Channel {
+	return server.Channel{
+		Pattern: p.Pattern, Source: p.Source, History: server.History(p.History), Cache: p.Cache, NoWhispers: !p.Whispers,
+		PayloadBytes: cmp.Or(p.Payload, int(c.Limits.PayloadBytes), 100<<10), Subscribers: p.Subscribers, Members: p.Members,
+		Encrypted: p.Encrypted,
+	}
+}
+
+func (ch Channel) policy() server.Channel {
+	out := server.Channel{
+		Pattern: ch.Pattern, Source: ch.source,
+		History: server.History{Size: ch.History.Size, Age: time.Duration(ch.History.Age), Bytes: int(ch.History.Bytes)},
+		Cache:   time.Duration(ch.Cache), NoWhispers: ch.Whispers != nil && !*ch.Whispers, PayloadBytes: int(ch.Payload),
+		Subscribers: ch.Subscribers, Members: ch.Members, Encrypted: ch.Encrypted,
+	}
+	if ch.Slow != "disconnect" {
+		out.Slow = server.Slow(ch.Slow)
+	}
+	return out
+}

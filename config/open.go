@@ -1,0 +1,218 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	realtime "github.com/stacksjs/realtime-go"
+	"github.com/stacksjs/realtime-go/auth"
+	logdriver "github.com/stacksjs/realtime-go/driver/log"
+	"github.com/stacksjs/realtime-go/driver/null"
+	"github.com/stacksjs/realtime-go/server"
+)
+
+// App is what a configuration opened. Its methods may be called concurrently.
+type App struct {
+	// Broadcaster sends through the driver. realtime.SetDefault makes it that of the whole program.
+	Broadcaster *realtime.Broadcaster
+	// Server is the embedded server, for Run or to be mounted in a router. Nil with drivers that have none.
+	Server *server.Server
+	// Config is what it was opened from.
+	Config *Config
+}
+
+// Option is a choice of the program, which a file cannot make.
+type Option func(*options)
+
+type options struct {
+	auth   *auth.Auth
+	server []func(*server.Config)
+	logger *slog.Logger
+}
+
+// WithAuth gives the server the program's authorizers. Tokens and anonymous access that the configuration speaks of
+// are added to a, so it serves one Open only.
+func WithAuth(a *auth.Auth) Option { return func(o *options) { o.auth = a } }
+
+// WithServer lets the program change what the configuration says of the server before it is made: hooks, handlers.
+// Several are called in their order.
+func WithServer(change func(*server.Config)) Option {
+	return func(o *options) { o.server = append(o.server, change) }
+}
+
+// WithLogger is where server and driver log. Without it, slog.Default.
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// Open loads a configuration (see Load) and opens its driver; nothing listens before Run. A nil events is an empty
+// table. Whoever opens must Close.
+func Open(ctx context.Context, path string, events *realtime.Events, opts ...Option) (*App, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c, err := Load(path)
+	if err != nil {
+		return nil, err
+	}
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	app := &App{Config: c}
+	var driver realtime.Driver
+	switch c.Driver {
+	case "log":
+		driver = logdriver.New(o.logger)
+	case "null":
+		driver = null.New()
+	case "bun":
+		cfg, err := c.server(o)
+		if err != nil {
+			return nil, err
+		}
+		if app.Server, err = server.New(cfg); err != nil {
+			return nil, c.wrap(err)
+		}
+		driver = app.Server
+	}
+	if app.Broadcaster, err = realtime.New(driver, events); err != nil {
+		if app.Server != nil {
+			app.Server.Shutdown(ctx)
+		}
+		return nil, err
+	}
+	return app, nil
+}
+
+func (c *Config) wrap(err error) error {
+	if c.file == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", c.file, err)
+}
+
+// Addr is where Run listens: "host:port".
+func (a *App) Addr() string { return a.Config.Addr() }
+
+// Addr is the address the configuration says to listen on: "host:port".
+func (c *Config) Addr() string {
+	return net.JoinHostPort(strings.Trim(c.Server.Host, "[]"), strconv.Itoa(int(c.Server.Port)))
+}
+
+// Run serves where the configuration says until ctx ends, then drains as server.Run does, and returns nil. With
+// drivers that have no server it only waits for ctx to end, so that a program is the same for every driver.
+func (a *App) Run(ctx context.Context) error {
+	if a.Server == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return a.Server.Run(ctx, a.Addr())
+}
+
+// Close waits for what is being sent, refuses what comes later, and shuts the server down, telling its clients. When ctx
+// ends first, the rest is cut off and the error says so.
+func (a *App) Close(ctx context.Context) error {
+	err := a.Broadcaster.Close(ctx)
+	if a.Server != nil {
+		err = errors.Join(err, a.Server.Shutdown(ctx))
+	}
+	return err
+}
+
+// server translates the configuration.
+func (c *Config) server(o options) (server.Config, error) {
+	s, l := c.Server, c.Limits
+	cfg := server.Config{
+		Apps: c.apps(), Origins: s.Origins, Path: s.Path, NoCompression: s.Compression != nil && !*s.Compression,
+		CertFile: c.path(s.TLS.Cert), KeyFile: c.path(s.TLS.Key), DrainWindow: time.Duration(s.Drain), Loops: s.Loops, Logger: o.logger,
+		Limits: server.Limits{
+			Connections: l.Connections, ConnectionsPerAddress: l.ConnectionsPerAddress, Handshake: time.Duration(l.Handshake),
+			ChannelsPerConnection: l.ChannelsPerConnection, MessageBytes: int(l.MessageBytes), PayloadBytes: int(l.PayloadBytes),
+			QueuedBytes: int(l.QueuedBytes), WhispersPerSecond: l.WhispersPerSecond, PublishesPerSecond: l.PublishesPerSecond,
+			MemberBytes: int(l.MemberBytes), AuthorizeTime: time.Duration(l.AuthorizeTime), Authorizing: l.Authorizing,
+			IdempotencyWindow: time.Duration(l.IdempotencyWindow), Ping: time.Duration(l.Ping), Pong: time.Duration(l.Pong),
+		},
+	}
+	for _, ch := range c.Channels {
+		cfg.Channels = append(cfg.Channels, ch.policy())
+	}
+	cfg.Auth = o.auth
+	if c.Auth.JWT != (JWT{}) {
+		if cfg.Auth == nil {
+			cfg.Auth = auth.New()
+		}
+		j, err := c.jwt()
+		if err != nil {
+			return server.Config{}, c.wrap(err)
+		}
+		cfg.Auth.JWT(j)
+	}
+	if c.Auth.Anonymous && cfg.Auth != nil {
+		cfg.Auth.AllowAnonymous()
+	}
+	for _, change := range o.server {
+		change(&cfg)
+	}
+	return cfg, nil
+}
+
+func (c *Config) apps() []server.App {
+	var apps []server.App
+	if p := c.Pusher; p.AppID != "" {
+		apps = append(apps, server.App{ID: p.AppID, Keys: []auth.Key{{Key: p.Key, Secret: string(p.Secret)}}})
+	}
+	for _, a := range c.Apps {
+		app := server.App{ID: a.ID}
+		if a.Key != "" {
+			app.Keys = append(app.Keys, auth.Key{Key: a.Key, Secret: string(a.Secret)})
+		}
+		for _, k := range a.Keys {
+			app.Keys = append(app.Keys, auth.Key{Key: k.Key, Secret: string(k.Secret)})
+		}
+		apps = append(apps, app)
+	}
+	return apps
+}
+
+// jwt translates auth.jwt, reading its key's file.
+func (c *Config) jwt() (auth.JWTConfig, error) {
+	j := c.Auth.JWT
+	out := auth.JWTConfig{Algorithm: j.Algorithm, Secret: []byte(j.Secret), Audience: j.Audience, Issuer: j.Issuer}
+	if out.Algorithm == "" && j.Secret != "" {
+		out.Algorithm = "HS256"
+	}
+	switch {
+	case strings.Contains(j.PublicKey, "-----BEGIN "):
+		out.PublicKey = j.PublicKey
+	case j.PublicKey != "":
+		pem, err := os.ReadFile(c.path(j.PublicKey))
+		if err != nil {
+			return out, fmt.Errorf("auth.jwt.publicKey is neither PEM nor a file that can be read: %w", err)
+		}
+		out.PublicKey = pem
+	}
+	return out, nil
+}
+
+// checkJWT finds at once what the server would find.
+func (c *Config) checkJWT(fail func(key, format string, args ...any)) {
+	if c.Auth.JWT == (JWT{}) {
+		return
+	}
+	j, err := c.jwt()
+	if err != nil {
+		fail("auth.jwt.publicKey", "%v", err)
+		return
+	}
+	a := auth.New()
+	a.JWT(j)
+	if err := a.Check(); err != nil {
+		fail("auth.jwt", "auth.jwt: %v", err)
+	}
+}
