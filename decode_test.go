@@ -180,10 +180,10 @@ func TestDataErrorHoldsThePaths(t *testing.T) {
 }
 
 type loop struct {
-	*loop //lint:ignore U1000 a type that embeds itself must not hang the decoder
-	Next *loop  `json:"next"`
-	Kids []loop `json:"kids,omitempty"`
-	V    int    `json:"v"`
+	*loop        //lint:ignore U1000 a type that embeds itself must not hang the decoder
+	Next  *loop  `json:"next"`
+	Kids  []loop `json:"kids,omitempty"`
+	V     int    `json:"v"`
 }
 
 type left struct{ A, Tagged int }
