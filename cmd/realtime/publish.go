@@ -57,6 +57,9 @@ func (c *publish) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if u.Path == "" {
+		u.Path = "/" // JoinPath keeps a path relative, and the signature covers the slash
+	}
 	u = u.JoinPath("apps", url.PathEscape(c.AppID), "events")
 	u.RawQuery = auth.SignRequest(http.MethodPost, u.EscapedPath(), nil, body, c.Key, c.Secret, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
