@@ -3,6 +3,7 @@ module github.com/stacksjs/realtime-go
 go 1.26.0
 
 require (
+	github.com/alecthomas/kong v1.17.0
 	github.com/goccy/go-yaml v1.19.2
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/klauspost/compress v1.20.4
