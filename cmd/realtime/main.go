@@ -25,6 +25,7 @@ type commands struct {
 	Serve   serve         `cmd:"" help:"Run the server."`
 	Publish publish       `cmd:"" help:"Send one event to a channel."`
 	Listen  listen        `cmd:"" help:"Print the events of channels as they come."`
+	Bench   benchCommand  `cmd:"" help:"Load a server and check that it loses nothing."`
 	Config  configCommand `cmd:"" help:"Check a configuration file, or ask what it means."`
 	Version version       `cmd:"" help:"Print the version."`
 }
