@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,10 +9,12 @@ import (
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/config"
+	"github.com/stacksjs/realtime-go/internal/demo"
 	"github.com/stacksjs/realtime-go/server"
 )
 
 type serve struct {
+	Demo      bool     `help:"Serve the demo: a page on this machine whose order form broadcasts to the listeners beside it."`
 	Config    string   `placeholder:"FILE" help:"Serve what this file says. Without it: public channels, pages of the same origin, this machine only."`
 	Addr      string   `placeholder:"HOST:PORT" help:"Listen here instead of where the file says (without one, 127.0.0.1:6001)."`
 	Origin    []string `placeholder:"ORIGIN" help:"A web page's origin that may connect, such as https://shop.example; may be repeated."`
@@ -25,11 +28,18 @@ func (serve) Help() string {
 
 Examples:
 
+    realtime serve --demo
     realtime serve --app-key key --app-secret secret
     realtime serve --config config/realtime.yaml --addr 0.0.0.0:6001`
 }
 
 func (c *serve) Run(ctx context.Context, t terminal) error {
+	if c.Demo {
+		if c.Config != "" || len(c.Origin) > 0 || c.AppID != "" || c.AppKey != "" || c.AppSecret != "" {
+			return usagef("--demo has settings of its own: only --addr goes with it")
+		}
+		return demo.Run(ctx, cmp.Or(c.Addr, "127.0.0.1:6001"), t.stdout)
+	}
 	if (c.AppKey == "") != (c.AppSecret == "") {
 		return usagef("--app-key and --app-secret belong together")
 	}
