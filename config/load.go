@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -84,9 +83,6 @@ func (r *reader) at(n ast.Node) string {
 }
 
 func (r *reader) document(data []byte, into reflect.Value) error {
-	if json.Valid(data) { // JSON may be indented with tabs, YAML may not; inside JSON's strings there are none
-		data = []byte(strings.ReplaceAll(string(data), "\t", " "))
-	}
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		// The error's own text quotes the lines around, which may hold secrets.
