@@ -11,7 +11,7 @@ import (
 	"github.com/stacksjs/realtime-go/encrypted"
 )
 
-func TestMiddlewareEncryptsWhatTheServerRefusesInTheClear(t *testing.T) {
+func TestMiddlewareEncryptsWhatIsRefusedInTheClear(t *testing.T) {
 	ctx := context.Background()
 	mw, err := encrypted.Middleware(bytes.Repeat([]byte{7}, 32))
 	if err != nil {
@@ -21,7 +21,7 @@ func TestMiddlewareEncryptsWhatTheServerRefusesInTheClear(t *testing.T) {
 		opts []config.Option
 		want string // of the error
 	}{
-		{nil, `channel "private-encrypted-medical.7" takes only end-to-end encrypted data`},
+		{nil, `channel "private-encrypted-medical.7" is end-to-end encrypted, but its data is not`},
 		{[]config.Option{config.WithMiddleware(mw)}, ""},
 	} {
 		app, err := config.Open(ctx, "testdata/open.yaml", nil, tt.opts...)
