@@ -75,7 +75,7 @@ func TestAnIdleConnectionHoldsAtMost450BytesOfHeap(t *testing.T) {
 	if !s.loops[0].Polls() {
 		t.Skip("this system has no poller: connections are goroutines")
 	}
-	const n = 4000
+	const n = 9000
 	warm, stop := hold(t, s.addr, 100) // what is made once
 	_ = warm
 	stop()

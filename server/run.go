@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/loop"
 )
@@ -31,13 +32,13 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer ln.Close()
 	failed := make(chan error, 1)
-	stop, err := s.listen(ln, failed)
-	if err != nil {
+	if err := s.listen(ln, failed); err != nil {
+		if s.draining.Load() { // Shutdown came first
+			<-s.drained
+			return nil
+		}
 		return err
 	}
-	s.mu.Lock()
-	s.listening = append(s.listening, stop)
-	s.mu.Unlock()
 	select {
 	case err := <-failed:
 		if s.draining.Load() { // ended by Shutdown
@@ -54,9 +55,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return s.Shutdown(end)
 }
 
-// listen serves ln: by the loops where they can, which leave to net/http what is not theirs. The function returned
-// stops accepting and waits for requests under way.
-func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Context), error) {
+// listen serves ln: by the loops where they can, which leave to net/http what is not theirs. The function
+// that ends it, which stops accepting and waits for requests under way, is left in s.listening.
+func (s *Server) listen(ln net.Listener, failed chan<- error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock() // Shutdown waits, so that it finds what there is to stop
+	if s.draining.Load() {
+		return realtime.ErrClosed
+	}
 	s.served.Store(true)
 	web := &http.Server{
 		Handler: s, ReadHeaderTimeout: s.cfg.Limits.Handshake, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
@@ -67,31 +73,31 @@ func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Cont
 		if s.cfg.CertFile != "" {
 			cert, err := tls.LoadX509KeyPair(s.cfg.CertFile, s.cfg.KeyFile)
 			if err != nil {
-				return nil, fmt.Errorf("server: TLS: %w", err)
+				return fmt.Errorf("server: TLS: %w", err)
 			}
 			// HTTP/2 has no WebSocket upgrade that clients use by default, so it is not offered.
 			ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 		}
 		go func() { failed <- web.Serve(ln) }()
-		return func(ctx context.Context) { web.Shutdown(ctx) }, nil
+		s.listening = append(s.listening, func(ctx context.Context) { web.Shutdown(ctx) })
+		return nil
 	}
 	rest := &handedOver{addr: ln.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
-	s.mu.Lock()
 	s.rest = rest
-	s.mu.Unlock()
 	for _, l := range s.loops {
 		if err := l.Listen(tcp, s.accepted); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	go func() { failed <- web.Serve(rest) }()
-	return func(ctx context.Context) {
+	s.listening = append(s.listening, func(ctx context.Context) {
 		for _, l := range s.loops {
 			l.StopListening()
 		}
 		tcp.Close()
 		web.Shutdown(ctx)
-	}, nil
+	})
+	return nil
 }
 
 // handedOver is the listener of the connections that the loops leave to net/http.
@@ -138,7 +144,9 @@ func (s *Server) handOver(c net.Conn) {
 // http.Server.RegisterOnShutdown. Later calls wait for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drainOnce.Do(func() {
+		s.mu.Lock()
 		s.draining.Store(true)
+		s.mu.Unlock()
 		go s.drain(ctx)
 	})
 	<-s.drained
