@@ -39,9 +39,11 @@ func start(t *testing.T) string {
 	}
 	srv.Start()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond) // visitors who stay are cut off
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		app.Close(ctx)
+		if err := app.Close(ctx); err != nil {
+			t.Error(err)
+		}
 		srv.Close()
 	})
 	return srv.URL

@@ -245,6 +245,9 @@ func TestARefusedChannelShowsWhy(t *testing.T) {
 	if got := is[string](ann, `document.querySelector("#form-result").textContent`); !strings.Contains(got, "orders.not a name") {
 		t.Errorf("a bad order is answered %q", got)
 	}
+	if got := is[int](ann, `document.querySelectorAll(".events li").length`); got != 0 {
+		t.Errorf("%d events arrived of an order that was refused", got)
+	}
 	ann.look("refused")
 }
 
