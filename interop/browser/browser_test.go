@@ -233,6 +233,16 @@ func TestAnOrderArrivesOnEveryKindOfChannel(t *testing.T) {
 	ann.look("order")
 }
 
+// An order is shipped only when its listener is there, however long the subscription takes.
+func TestAnOrderWaitsForItsListener(t *testing.T) {
+	page, _ := serve(t, "127.0.0.1:0")
+	ann := open(t, browser(t), page, "ann")
+	is[bool](ann, `(send => WebSocket.prototype.send = function (frame) { setTimeout(() => send.call(this, frame), 300) })(WebSocket.prototype.send), true`)
+	ann.do(set("order-id", "888"), chromedp.KeyEvent("\r"))
+	ann.becomes("#form-result", "Broadcast: order 888 is on its way.")
+	ann.becomes("#private-events li:first-child strong", "OrderShipped")
+}
+
 func TestARefusedChannelShowsWhy(t *testing.T) {
 	page, _ := serve(t, "127.0.0.1:0")
 	ann := open(t, browser(t), page, "ann")
