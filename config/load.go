@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -17,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // variables are the environment variables read, over the file; of two for one key the first that is set holds.
@@ -36,7 +36,7 @@ var variables = []struct{ name, key, doc string }{
 // alone. The error joins everything that is wrong, each with its key and line; no secret is ever in it.
 func Load(path string) (*Config, error) {
 	c := &Config{file: path, where: map[string]string{}}
-	r := &reader{file: path, where: c.where, anchors: map[string]ast.Node{}}
+	r := newReader(path, c)
 	if path != "" {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -50,10 +50,7 @@ func Load(path string) (*Config, error) {
 		c.Channels[i].source = c.where[fmt.Sprintf("channels[%d]", i)]
 	}
 	r.environment(reflect.ValueOf(c).Elem())
-	// A value that could not be read is reported once, not again as missing.
-	if len(r.errs) == 0 {
-		r.errs = c.check()
-	}
+	r.errs = append(r.errs, c.check(r.bad)...)
 	if err := errors.Join(r.errs...); err != nil {
 		return nil, err
 	}
@@ -66,9 +63,15 @@ type reader struct {
 	where   map[string]string
 	anchors map[string]ast.Node
 	errs    []error
+	bad     []string // keys that could not be read
 }
 
-func (r *reader) fail(n ast.Node, format string, args ...any) {
+func newReader(file string, c *Config) *reader {
+	return &reader{file: file, where: c.where, anchors: map[string]ast.Node{}}
+}
+
+func (r *reader) fail(n ast.Node, key, format string, args ...any) {
+	r.bad = append(r.bad, key)
 	r.errs = append(r.errs, fmt.Errorf("%s: %s", r.at(n), fmt.Sprintf(format, args...)))
 }
 
@@ -80,9 +83,6 @@ func (r *reader) at(n ast.Node) string {
 }
 
 func (r *reader) document(data []byte, into reflect.Value) error {
-	if json.Valid(data) { // JSON may be indented with tabs, YAML may not; inside JSON's strings there are none
-		data = []byte(strings.ReplaceAll(string(data), "\t", " "))
-	}
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		// The error's own text quotes the lines around, which may hold secrets.
@@ -99,7 +99,7 @@ func (r *reader) document(data []byte, into reflect.Value) error {
 		}
 	}
 	if len(docs) > 1 {
-		r.fail(docs[1], "a second document begins here, and a configuration is one")
+		r.fail(docs[1], "", "a second document begins here, and a configuration is one")
 	}
 	if len(docs) > 0 {
 		r.value(docs[0], "", into)
@@ -118,14 +118,19 @@ func (r *reader) value(n ast.Node, path string, into reflect.Value) {
 		if target, ok := r.anchors[x.Value.GetToken().Value]; ok {
 			r.value(target, path, into)
 		} else {
-			r.fail(n, "%s: there is no anchor &%s before this", path, x.Value.GetToken().Value)
+			r.fail(n, path, "%s: there is no anchor &%s before this", path, x.Value.GetToken().Value)
 		}
 		return
 	case *ast.TagNode:
 		r.value(x.Value, path, into)
 		return
 	case *ast.NullNode:
-		return // the default, as if it were not there
+		// The default, as if it were not there; but "driver: null" means the driver.
+		if path == "driver" && x.Token.Type == token.NullType && x.Token.Value == "null" {
+			r.where[path] = r.at(n)
+			into.SetString("null")
+		}
+		return
 	}
 	r.where[path] = r.at(n)
 	switch into.Kind() {
@@ -134,7 +139,7 @@ func (r *reader) value(n ast.Node, path string, into reflect.Value) {
 	case reflect.Slice:
 		seq, ok := n.(*ast.SequenceNode)
 		if !ok {
-			r.fail(n, "%s must be a list, not %s", path, describe(n))
+			r.fail(n, path, "%s must be a list, not %s", path, describe(n))
 			return
 		}
 		into.Set(reflect.MakeSlice(into.Type(), len(seq.Values), len(seq.Values)))
@@ -144,11 +149,11 @@ func (r *reader) value(n ast.Node, path string, into reflect.Value) {
 	default:
 		text, quoted, ok := scalar(n)
 		if !ok {
-			r.fail(n, "%s must be %s, not %s", path, wanted(into.Type()), describe(n))
+			r.fail(n, path, "%s must be %s, not %s", path, wanted(into.Type()), describe(n))
 			return
 		}
 		if err := set(into, text, quoted); err != nil {
-			r.fail(n, "%s %v", path, err)
+			r.fail(n, path, "%s %v", path, err)
 		}
 	}
 }
@@ -157,22 +162,22 @@ func (r *reader) mapping(n ast.Node, path string, into reflect.Value) {
 	m, ok := n.(ast.MapNode)
 	if !ok {
 		if path == "" {
-			r.fail(n, "the file must be a mapping of keys to values, not %s", describe(n))
+			r.fail(n, path, "the file must be a mapping of keys to values, not %s", describe(n))
 		} else {
-			r.fail(n, "%s must have keys of its own (%s), not be %s", path, strings.Join(keysOf(into.Type()), ", "), describe(n))
+			r.fail(n, path, "%s must have keys of its own (%s), not be %s", path, strings.Join(keysOf(into.Type()), ", "), describe(n))
 		}
 		return
 	}
 	for it := m.MapRange(); it.Next(); {
 		if it.Key().IsMergeKey() {
-			r.fail(it.Key(), "%s: merge keys (<<) are not supported", cmp.Or(path, "the file"))
+			r.fail(it.Key(), path, "%s: merge keys (<<) are not supported", cmp.Or(path, "the file"))
 			continue
 		}
 		name := it.Key().GetToken().Value
 		key := join(path, name)
 		f, ok := field(into, name)
 		if !ok {
-			r.fail(it.Key(), "unknown key %q: the nearest is %q", key, nearest(path, name, into.Type()))
+			r.fail(it.Key(), key, "unknown key %q: the nearest is %q", key, nearest(path, name, into.Type()))
 			continue
 		}
 		r.value(it.Value(), key, f)
@@ -205,6 +210,7 @@ func (r *reader) environment(into reflect.Value) {
 			}
 			f.Set(reflect.ValueOf(list))
 		} else if err := set(f, text, false); err != nil {
+			r.bad = append(r.bad, v.key)
 			r.errs = append(r.errs, fmt.Errorf("%s: %s %w", v.name, v.key, err))
 		}
 	}
@@ -374,7 +380,7 @@ func nearest(path, name string, t reflect.Type) string {
 			if k == "" {
 				continue
 			}
-			try(join(path, k), k, 2)
+			try(join(path, k), k, 1)
 			if f.Type.Kind() == reflect.Struct {
 				walk(join(path, k), f.Type)
 			}
@@ -411,10 +417,16 @@ var (
 	absent  = []string{"pusher", "socket"}
 )
 
-// check finds what is wrong between keys, and fills in the defaults of driver and address.
-func (c *Config) check() []error {
+// check finds what is wrong between keys, and fills in the defaults of driver and address. What could not be read is
+// reported already, and not again as missing.
+func (c *Config) check(unread []string) []error {
 	var errs []error
 	fail := func(key, format string, args ...any) {
+		for _, u := range unread {
+			if rest, under := strings.CutPrefix(u, key); under && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+				return
+			}
+		}
 		at := ""
 		for k := key; ; { // the nearest that was written
 			if at = c.where[k]; at != "" || k == "" {

@@ -35,6 +35,8 @@ type options struct {
 	auth   *auth.Auth
 	server []func(*server.Config)
 	logger *slog.Logger
+
+	middleware []realtime.Middleware
 }
 
 // WithAuth gives the server the program's authorizers. Tokens and anonymous access that the configuration speaks of
@@ -45,6 +47,11 @@ func WithAuth(a *auth.Auth) Option { return func(o *options) { o.auth = a } }
 // Several are called in their order.
 func WithServer(change func(*server.Config)) Option {
 	return func(o *options) { o.server = append(o.server, change) }
+}
+
+// WithMiddleware puts middleware around sending, the first outermost: retries, logging, end-to-end encryption.
+func WithMiddleware(mw ...realtime.Middleware) Option {
+	return func(o *options) { o.middleware = append(o.middleware, mw...) }
 }
 
 // WithLogger is where server and driver log. Without it, slog.Default.
@@ -81,7 +88,7 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 		}
 		driver = app.Server
 	}
-	if app.Broadcaster, err = realtime.New(driver, events); err != nil {
+	if app.Broadcaster, err = realtime.New(driver, events, o.middleware...); err != nil {
 		if app.Server != nil {
 			app.Server.Shutdown(ctx)
 		}

@@ -829,3 +829,12 @@ var protocol = []struct {
 		}
 	}},
 }
+
+func TestAPolicyCannotOpenEncryptedChannels(t *testing.T) {
+	s := start(t, Config{Channels: []Channel{{Pattern: "*"}}})
+	err := s.Send(context.Background(), &realtime.Message{Channels: []string{"private-encrypted-a"}, Event: "e", Data: json.RawMessage(`{"a":1}`)})
+	want := `server: channel "private-encrypted-a" takes only end-to-end encrypted data, and this is not: send through the encrypted package`
+	if err == nil || err.Error() != want {
+		t.Errorf("error %v, not %s", err, want)
+	}
+}

@@ -33,7 +33,7 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	ours := flag.String("ours", "", "our `binary`; without it only the others are measured")
+	ours := flag.String("ours", "", "our `binary`; without it one is built from this repository")
 	short := flag.Bool("short", false, "check exactness with small sizes and measure nothing")
 	rounds := flag.Int("rounds", 3, "how often each server does each work")
 	only := flag.String("rows", "", "only rows whose name contains one of these words, `a,b`")

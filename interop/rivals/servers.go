@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/stacksjs/realtime-go/auth"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,18 +37,22 @@ const baseline = "bun"
 
 var servers = []server{
 	{
-		name: "ours", tls: true, except: true,
-		prepare: func(_ context.Context, e env) error {
-			if e.ours == "" {
-				return errors.New("no -ours binary given")
+		name: "ours", tls: true, except: true, token: ourToken(),
+		prepare: func(ctx context.Context, e env) error {
+			if e.ours != "" {
+				_, err := os.Stat(e.ours)
+				return err
 			}
-			_, err := os.Stat(e.ours)
-			return err
+			return goBuild(ctx, filepath.Join(e.dir, "..", ".."), filepath.Join(e.tmp, "realtime"), "./cmd/realtime")
 		},
 		command: func(e env, port int, tls bool) ([]string, error) {
 			config := filepath.Join(e.tmp, "realtime.yaml")
 			err := os.WriteFile(config, []byte(ourConfig(e, port, tls)), 0o600)
-			return []string{e.ours, "serve", "--config", config}, err
+			program := e.ours
+			if program == "" {
+				program = filepath.Join(e.tmp, "realtime")
+			}
+			return []string{program, "serve", "--config", config}, err
 		},
 	},
 	{
@@ -63,12 +68,7 @@ var servers = []server{
 	{
 		name: "gws", tls: true, except: true,
 		prepare: func(ctx context.Context, e env) error {
-			build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(e.tmp, "gws"), "./gws")
-			build.Dir = e.dir
-			if out, err := build.CombinedOutput(); err != nil {
-				return fmt.Errorf("%w: %s", err, out)
-			}
-			return nil
+			return goBuild(ctx, e.dir, filepath.Join(e.tmp, "gws"), "./gws")
 		},
 		command: func(e env, port int, tls bool) ([]string, error) {
 			args := []string{filepath.Join(e.tmp, "gws"), "-port", strconv.Itoa(port)}
@@ -82,12 +82,34 @@ var servers = []server{
 
 // ourConfig lets anyone publish to the channels of the bench and takes as many connections from one address as the
 // largest row opens.
+// secret signs ourToken. It guards a server that lives for one measurement on loopback.
+const secret = "the rivals' secret of at least 32 bytes"
+
+// ourConfig is our server with everything switched on that it has by default, and a key for the publisher's token.
 func ourConfig(e env, port int, tls bool) string {
-	config := fmt.Sprintf("driver: bun\nbun:\n  host: 127.0.0.1\n  port: %d\n", port)
+	config := fmt.Sprintf("driver: bun\nserver:\n  host: 127.0.0.1\n  port: %d\n", port)
 	if tls {
 		config += fmt.Sprintf("  tls:\n    cert: %s\n    key: %s\n", e.cert, e.key)
 	}
-	return config
+	return config + fmt.Sprintf("auth:\n  anonymous: true\n  jwt:\n    algorithm: HS256\n    secret: %q\n", secret)
+}
+
+// ourToken lets the load generator publish.
+func ourToken() string {
+	t, err := auth.IssueHS256([]byte(secret), auth.Claims{Subject: "bench", Publish: []string{"*"}, ExpiresAt: time.Now().Add(24 * time.Hour)})
+	if err != nil {
+		panic(err) // the claims above are fine
+	}
+	return t
+}
+
+func goBuild(ctx context.Context, dir, to, pkg string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-o", to, pkg)
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 // bunBinary is the program itself: what npm puts on the path may be a script, whose process is not the server's.

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/stacksjs/realtime-go/internal/bench"
+)
+
+type benchCommand struct {
+	Work        string        `arg:"" enum:"fanout,echo,connect,idle" default:"fanout" help:"What the server is asked to do: fanout, echo, connect or idle."`
+	URL         string        `default:"ws://127.0.0.1:6001/ws" placeholder:"URL" help:"The server's WebSocket endpoint (${default})."`
+	Token       string        `help:"A token that lets the publisher publish (a JWT with a publish claim)."`
+	Insecure    bool          `help:"Accept any certificate."`
+	Channels    int           `default:"1" help:"Channels of a fan-out (${default})."`
+	Subscribers int           `default:"1000" help:"Subscribers of each channel (${default})."`
+	PerConn     int           `default:"1" help:"Channels of each connection (${default})."`
+	Publishers  int           `default:"1" help:"Publishing connections (${default})."`
+	Rate        float64       `help:"Messages per second; without it, as fast as they are received."`
+	Messages    int           `help:"End a fan-out after so many messages."`
+	Size        int           `default:"128" help:"Bytes of JSON in a message (${default})."`
+	Except      bool          `help:"Leave another subscriber out of each message."`
+	Connections int           `help:"Connections of echo, connect and idle (100)."`
+	Duration    time.Duration `default:"5s" help:"How long to measure (${default})."`
+	Warmup      time.Duration `default:"1s" help:"How long to run before that (${default})."`
+	PID         int           `help:"The server's process on this machine, to report its CPU time and memory."`
+	JSON        bool          `name:"json" help:"Print the result as JSON."`
+}
+
+func (benchCommand) Help() string {
+	return `Every message is numbered, and every connection checks that none is lost, doubled or out of order: if one is, the
+exit code is 1. Linux only.
+
+Examples:
+
+    realtime bench fanout --subscribers 1000 --token "$TOKEN" --pid "$(pidof realtime)"
+    realtime bench echo --connections 100 --json`
+}
+
+func (c *benchCommand) Run(ctx context.Context, t terminal) error {
+	cfg := bench.Config{
+		URL: c.URL, Token: c.Token, Insecure: c.Insecure, Work: bench.Work(c.Work), Channels: c.Channels,
+		Subscribers: c.Subscribers, PerConn: c.PerConn, Publishers: c.Publishers, Rate: c.Rate, Messages: c.Messages,
+		Size: c.Size, Except: c.Except, Connections: c.Connections, Duration: c.Duration, Warmup: c.Warmup, PID: c.PID,
+	}
+	if f, ok := t.stderr.(*os.File); ok {
+		if st, err := f.Stat(); err == nil && st.Mode()&os.ModeCharDevice != 0 {
+			cfg.Progress = func(line string) { fmt.Fprintf(f, "\r\x1b[K%s", line) }
+			defer fmt.Fprint(f, "\r\x1b[K")
+		}
+	}
+	r, err := bench.Run(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		if err := json.NewEncoder(t.stdout).Encode(r); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(t.stdout, r)
+	}
+	return r.Err()
+}

@@ -1,0 +1,83 @@
+// Command realtime serves, publishes and listens: realtime broadcasting from the command line.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // the command ran, and what it was for did not happen
+	exitUsage  = 2 // the command line makes no sense
+)
+
+// commands is the command line: a file for each.
+type commands struct {
+	Serve   serve         `cmd:"" help:"Run the server."`
+	Publish publish       `cmd:"" help:"Send one event to a channel."`
+	Listen  listen        `cmd:"" help:"Print the events of channels as they come."`
+	Bench   benchCommand  `cmd:"" help:"Load a server and check that it loses nothing."`
+	Config  configCommand `cmd:"" help:"Check a configuration file, or ask what it means."`
+	Version version       `cmd:"" help:"Print the version."`
+}
+
+// terminal is what a command may write to.
+type terminal struct{ stdout, stderr io.Writer }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// exit is how kong leaves after --help.
+type exit int
+
+// run is main without a process: it returns the exit code. It ends when ctx does.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case exit:
+			code = int(p)
+		default:
+			panic(p)
+		}
+	}()
+	var c commands
+	k, err := kong.New(&c, kong.Name("realtime"), kong.Description("Realtime broadcasting: one event, every client."),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		panic(err) // the commands above are wrong
+	}
+	parsed, err := k.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "realtime: %v\n", err)
+		return exitUsage
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	if err := parsed.Run(terminal{stdout, stderr}); err != nil {
+		fmt.Fprintf(stderr, "realtime: %v\n", err)
+		if errors.As(err, new(usageError)) {
+			return exitUsage
+		}
+		return exitFailed
+	}
+	return exitOK
+}
+
+// usageError is a mistake in the command line that the parser cannot see.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/stacksjs/realtime-go/auth"
+	"github.com/stacksjs/realtime-go/config"
+	"github.com/stacksjs/realtime-go/internal/demo"
+	"github.com/stacksjs/realtime-go/server"
+)
+
+type serve struct {
+	Demo      bool     `help:"Serve the demo: a page on this machine whose order form broadcasts to the listeners beside it."`
+	Config    string   `placeholder:"FILE" help:"Serve what this file says. Without it: public channels, pages of the same origin, this machine only."`
+	Addr      string   `placeholder:"HOST:PORT" help:"Listen here instead of where the file says (without one, 127.0.0.1:6001)."`
+	Origin    []string `placeholder:"ORIGIN" help:"A web page's origin that may connect, such as https://shop.example; may be repeated."`
+	AppID     string   `placeholder:"ID" help:"The id of the app of --app-key (1)."`
+	AppKey    string   `placeholder:"KEY" help:"A key that may publish and sign."`
+	AppSecret string   `placeholder:"SECRET" help:"Its secret. Others on this machine can see it here; $$PUSHER_APP_SECRET they cannot."`
+}
+
+func (serve) Help() string {
+	return `The environment is read too: PUSHER_APP_ID, PUSHER_APP_KEY and PUSHER_APP_SECRET, REALTIME_ORIGINS and others.
+
+Examples:
+
+    realtime serve --demo
+    realtime serve --app-key key --app-secret secret
+    realtime serve --config config/realtime.yaml --addr 0.0.0.0:6001`
+}
+
+func (c *serve) Run(ctx context.Context, t terminal) error {
+	if c.Demo {
+		if c.Config != "" || len(c.Origin) > 0 || c.AppID != "" || c.AppKey != "" || c.AppSecret != "" {
+			return usagef("--demo has settings of its own: only --addr goes with it")
+		}
+		return demo.Run(ctx, cmp.Or(c.Addr, "127.0.0.1:6001"), t.stdout)
+	}
+	if (c.AppKey == "") != (c.AppSecret == "") {
+		return usagef("--app-key and --app-secret belong together")
+	}
+	if c.AppID != "" && c.AppKey == "" {
+		return usagef("--app-id needs --app-key and --app-secret")
+	}
+	logger := slog.New(slog.NewTextHandler(t.stderr, nil))
+	tls := false
+	path := ""
+	app, err := config.Open(ctx, c.Config, nil, config.WithLogger(logger), config.WithServer(func(s *server.Config) {
+		s.Origins = append(s.Origins, c.Origin...)
+		if c.AppKey != "" {
+			id := c.AppID
+			if id == "" {
+				id = "1"
+			}
+			s.Apps = append([]server.App{{ID: id, Keys: []auth.Key{{Key: c.AppKey, Secret: c.AppSecret}}}}, s.Apps...)
+		}
+		tls, path = s.CertFile != "", s.Path
+	}))
+	if err != nil {
+		return err
+	}
+	// The context has ended by then; a drain has its own time.
+	defer app.Close(context.WithoutCancel(ctx))
+	if app.Server == nil {
+		return fmt.Errorf("driver %q (%s) has no server to run", app.Config.Driver, app.Config.Where("driver"))
+	}
+	addr := c.Addr
+	if addr == "" {
+		addr = app.Addr()
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	scheme := "ws"
+	if tls {
+		scheme = "wss"
+	}
+	if path == "" {
+		path = "/ws"
+	}
+	if _, err := fmt.Fprintf(t.stdout, "realtime serves %s://%s%s\n", scheme, ln.Addr(), path); err != nil {
+		ln.Close()
+		return err
+	}
+	return app.Server.Serve(ctx, ln)
+}

@@ -1,0 +1,450 @@
+package config
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	realtime "github.com/stacksjs/realtime-go"
+	"github.com/stacksjs/realtime-go/auth"
+	"github.com/stacksjs/realtime-go/internal/ws"
+	"github.com/stacksjs/realtime-go/internal/wsclient"
+	"github.com/stacksjs/realtime-go/server"
+)
+
+// clean takes this machine's settings out of a test, which must not be parallel.
+func clean(t *testing.T) {
+	t.Helper()
+	for _, v := range variables {
+		t.Setenv(v.name, "")
+	}
+}
+
+// write makes a file the test is given as "realtime.yaml", by working in its directory.
+func write(t *testing.T, text string) string {
+	t.Helper()
+	clean(t)
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("realtime.yaml", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "realtime.yaml"
+}
+
+func load(t *testing.T, text string) *Config {
+	t.Helper()
+	c, err := Load(write(t, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"unknown key", "driver: log\ndrvier: bun\n", `realtime.yaml:2: unknown key "drvier": the nearest is "driver"`},
+		{"unknown inner key", "server:\n  prot: 1\n", `realtime.yaml:2: unknown key "server.prot": the nearest is "server.port"`},
+		{"key of another section", "origins: [x]\n", `realtime.yaml:1: unknown key "origins": the nearest is "server.origins"`},
+		{"unknown key of a list", "apps:\n  - id: a\n  - id: b\n    secrt: x\n", `realtime.yaml:4: unknown key "apps[1].secrt": the nearest is "apps[1].secret"`},
+		{"unknown driver", "\ndriver: sockets\n", `realtime.yaml:2: driver "sockets" is unknown: there are bun, log, null`},
+		{"absent driver", "driver: pusher\n", `realtime.yaml:1: driver "pusher" is not in this build, which has bun, log, null`},
+		{"absent driver", "driver: socket\n", `realtime.yaml:1: driver "socket" is not in this build, which has bun, log, null`},
+		{"port", "server:\n  port: 70000\n", `realtime.yaml:2: server.port must be a port from 1 to 65535, not "70000"`},
+		{"number", "limits: {connections: many}\n", `realtime.yaml:1: limits.connections must be a whole number, not "many"`},
+		{"bool", "auth:\n  anonymous: 1\n", `realtime.yaml:2: auth.anonymous must be true or false, not "1"`},
+		{"optional bool", "server:\n  compression: on\n", `realtime.yaml:2: server.compression must be true or false, not "on"`},
+		{"duration", "server:\n  drain: 5\n", `realtime.yaml:2: server.drain must be a duration such as "5m", not "5"`},
+		{"size", "limits:\n  payloadBytes: 1 furlong\n", `realtime.yaml:2: limits.payloadBytes must be a size such as "100KiB", or a number of bytes, not "1 furlong"`},
+		{"text", "driver: true\n", `realtime.yaml:1: driver must be text, not true: put it in quotes if it is meant`},
+		{"text as a list", "driver: [bun]\n", `realtime.yaml:1: driver must be text, not a list`},
+		{"list", "server:\n  origins: https://a.example\n", `realtime.yaml:2: server.origins must be a list, not text`},
+		{"mapping", "auth: yes\n", `realtime.yaml:1: auth must have keys of its own (jwt, anonymous), not be text`},
+		{"no mapping at all", "- driver\n", `realtime.yaml:1: the file must be a mapping of keys to values, not a list`},
+		{"two documents", "driver: log\n---\ndriver: bun\n", `realtime.yaml:3: a second document begins here, and a configuration is one`},
+		{"twice", "driver: log\ndriver: bun\n", `realtime.yaml:2: mapping key "driver" already defined at [1:1]`},
+		{"unknown alias", "driver: *x\n", `realtime.yaml:1: driver: there is no anchor &x before this`},
+		{"merge key", "server: &s {port: 1}\nbun:\n  <<: *s\n", `realtime.yaml:3: bun: merge keys (<<) are not supported`},
+		{"missing secret", "pusher:\n  appId: 1\n  key: a\n", `realtime.yaml:1: pusher.secret is missing: the default app needs appId, key and secret`},
+		{"app without id", "apps:\n  - key: a\n    secret: b\n", `realtime.yaml:2: apps[0] has no id`},
+		{"key without secret", "apps:\n  - id: x\n    keys:\n      - key: a\n", `realtime.yaml:4: apps[0].keys[0] has a key without its secret`},
+		{"app twice", "pusher: {appId: 1, key: a, secret: s}\napps:\n  - id: 1\n", `realtime.yaml:3: apps[0].id is "1", and so is pusher.appId`},
+		{"key twice", "pusher: {appId: 1, key: a, secret: s}\napps:\n  - {id: 2, key: a, secret: t}\n", `realtime.yaml:3: apps[0].key is "a", and so is pusher.key`},
+		{"half of TLS", "server:\n  tls:\n    cert: x\n", `realtime.yaml:2: server.tls needs both cert and key`},
+		{"two ports", "server: {port: 1}\nbun: {port: 2}\n", `realtime.yaml:2: bun.port is 2 and server.port 1, and they mean the same: keep one`},
+		{"path", "server:\n  path: ws\n", `realtime.yaml:2: server.path is "ws", and must be a path such as /ws`},
+		{"short secret", "auth:\n  jwt:\n    secret: hush\n", `realtime.yaml:2: auth.jwt: JWT: the Secret of HS256 has 4 bytes; it must have at least 32, made at random`},
+		{"no such key file", "auth:\n  jwt:\n    algorithm: EdDSA\n    publicKey: gone.pem\n", `realtime.yaml:4: auth.jwt.publicKey is neither PEM nor a file that can be read: open gone.pem: no such file or directory`},
+		{"no pattern", "channels:\n  - cache: 5m\n", `realtime.yaml:2: channels[0] has no pattern`},
+		{"parameter", "channels:\n  - pattern: orders.{id}\n", `realtime.yaml:2: channels[0].pattern is "orders.{id}": parameters are for authorizers; here * stands for any characters`},
+		{"slow", "channels:\n  - pattern: x\n    slow: down\n", `realtime.yaml:3: channels[0].slow is "down", and must be disconnect, drop-oldest or keep-latest`},
+		{"negative", "channels:\n  - pattern: x\n    history: {size: -1}\n", `realtime.yaml:3: channels[0].history.size must not be negative`},
+		{"all of them", "driver: x\nserver: {port: 0}\npusher: {key: a, sekret: b}\nprot: 1\n", strings.Join([]string{
+			`realtime.yaml:2: server.port must be a port from 1 to 65535, not "0"`,
+			`realtime.yaml:3: unknown key "pusher.sekret": the nearest is "pusher.secret"`,
+			`realtime.yaml:4: unknown key "prot": the nearest is "server.port"`,
+			`realtime.yaml:1: driver "x" is unknown: there are bun, log, null`}, "\n")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Load(write(t, tt.text))
+			if fmt.Sprint(err) != tt.want {
+				t.Errorf("the error of\n%s\nis\n%v\nand should be\n%s", tt.text, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestNoErrorShowsASecret(t *testing.T) {
+	for _, text := range []string{
+		"pusher:\n  secret: hush-hush\n bad: [\n",
+		"pusher:\n  secret: [hush-hush]\n",
+		"pusher: {secret: hush-hush}\n",
+		"auth: {jwt: {secret: hush-hush}}\n",
+		"apps: [{secret: hush-hush, secret: hush-hush}]\n",
+	} {
+		_, err := Load(write(t, text))
+		if err == nil || strings.Contains(err.Error(), "hush") {
+			t.Errorf("the error of %q is %v", text, err)
+		}
+	}
+}
+
+func TestNothingPrintsASecret(t *testing.T) {
+	c := load(t, "driver: log\npusher: {appId: 1, key: pub, secret: hush-hush}\napps:\n  - {id: 2, keys: [{key: k, secret: hush-2}]}\nauth: {jwt: {secret: hush-hush-hush-hush-hush-hush-hush-hush}}\n")
+	asJSON, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{c.String(), fmt.Sprintf("%v %+v %#v", c, *c, *c), string(asJSON)} {
+		if strings.Contains(text, "hush") {
+			t.Errorf("a secret is printed in\n%s", text)
+		}
+	}
+	want := `driver: log
+server:
+  host: 127.0.0.1
+  port: 6001
+pusher:
+  appId: "1"
+  key: pub
+  secret: "***"
+apps:
+  - id: "2"
+    keys:
+      - key: k
+        secret: "***"
+auth:
+  jwt:
+    secret: "***"
+`
+	if c.String() != want {
+		t.Errorf("String is\n%s\nand should be\n%s", c, want)
+	}
+}
+
+func TestJSONIsAccepted(t *testing.T) {
+	c := load(t, "{\n\t\"driver\": \"null\",\n\t\"server\": {\"port\": 7000, \"compression\": false},\n\t\"channels\": [\n\t\t{\"pattern\": \"a\\tb\", \"cache\": \"5m\"}\n\t]\n}\n")
+	if c.Driver != "null" || c.Server.Port != 7000 || *c.Server.Compression || c.Channels[0].Pattern != "a\tb" || c.Channels[0].Cache != Duration(5*time.Minute) {
+		t.Errorf("read %+v", *c)
+	}
+	if at := c.Channels[0].source; at != "realtime.yaml:5" {
+		t.Errorf("the policy's source is %q", at)
+	}
+}
+
+func TestEnvironmentIsOverTheFile(t *testing.T) {
+	path := write(t, "driver: log\nserver: {host: localhost, port: 1, origins: [https://file.example]}\npusher: {appId: 1, key: a, secret: b}\n")
+	t.Setenv("BROADCAST_DRIVER", "bun")
+	for k, v := range map[string]string{
+		"REALTIME_HOST": "0.0.0.0", "REALTIME_PORT": "7001", "PUSHER_APP_ID": "9", "PUSHER_APP_KEY": "k9", "PUSHER_APP_SECRET": "s9",
+		"REALTIME_JWT_SECRET": strings.Repeat("j", 32), "REALTIME_ORIGINS": "https://a.example, https://b.example,",
+	} {
+		t.Setenv(k, v)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Driver != "bun" {
+		t.Errorf("BROADCAST_DRIVER gives driver %q", c.Driver)
+	}
+	t.Setenv("REALTIME_DRIVER", "null")
+	if c, err = Load(path); err != nil {
+		t.Fatal(err)
+	}
+	if c.Driver != "null" || c.Addr() != "0.0.0.0:7001" || c.Pusher != (Pusher{AppID: "9", Key: "k9", Secret: "s9"}) ||
+		c.Auth.JWT.Secret != Secret(strings.Repeat("j", 32)) || !reflect.DeepEqual(c.Server.Origins, []string{"https://a.example", "https://b.example"}) {
+		t.Errorf("read\n%s", c)
+	}
+	for key, want := range map[string]string{"driver": "REALTIME_DRIVER", "server.port": "REALTIME_PORT", "pusher.cluster": ""} {
+		if got := c.Where(key); got != want {
+			t.Errorf("Where(%q) is %q", key, got)
+		}
+	}
+	t.Setenv("REALTIME_PORT", "http")
+	t.Setenv("REALTIME_DRIVER", "ably")
+	want := "REALTIME_PORT: server.port must be a port from 1 to 65535, not \"http\"\nREALTIME_DRIVER: driver \"ably\" is unknown: there are bun, log, null"
+	if _, err = Load(path); fmt.Sprint(err) != want {
+		t.Errorf("the error is\n%v\nand should be\n%s", err, want)
+	}
+}
+
+func TestANullIsTheDefaultExceptAsDriver(t *testing.T) {
+	for text, want := range map[string]string{"driver: null\n": "null", "driver:\n": "bun", "driver: ~\n": "bun", "driver: \"null\"\n": "null", "": "bun", "server:\nauth:\n": "bun"} {
+		if c := load(t, text); c.Driver != want {
+			t.Errorf("%q gives driver %q, and should give %q", text, c.Driver, want)
+		}
+	}
+}
+
+func TestSizesAndDurations(t *testing.T) {
+	for text, want := range map[string]Size{"0": 0, "1": 1, "-1": -1, "100KiB": 100 << 10, "4 MiB": 4 << 20, "1GiB": 1 << 30, "2kB": 2000, "2KB": 2000, "3MB": 3e6, "5B": 5} {
+		if got, ok := parseSize(text); !ok || int(want) != got {
+			t.Errorf("%q is %d (%v)", text, got, ok)
+		}
+	}
+	for _, text := range []string{"", "-2", "-1KiB", "KiB", "1.5MiB", "9999999999999GiB", "1 kib"} {
+		if got, ok := parseSize(text); ok {
+			t.Errorf("%q is %d and should be refused", text, got)
+		}
+	}
+	for d, want := range map[time.Duration]string{5 * time.Minute: "5m", 2 * time.Hour: "2h", 90 * time.Minute: "1h30m", 90 * time.Second: "1m30s", 10 * time.Second: "10s"} {
+		if got := Duration(d).String(); got != want {
+			t.Errorf("%v prints as %q", d, got)
+		}
+	}
+}
+
+// fill sets every value of v to one that is not zero.
+func fill(v reflect.Value, n int) {
+	for i := range v.NumField() {
+		v.Field(i).SetInt(int64(n + i))
+	}
+}
+
+func TestEveryLimitReachesTheServer(t *testing.T) {
+	c := load(t, "")
+	fill(reflect.ValueOf(&c.Limits).Elem(), 100)
+	cfg, err := c.server(options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := reflect.ValueOf(cfg.Limits), reflect.ValueOf(c.Limits)
+	if got.NumField() != want.NumField() {
+		t.Fatalf("server.Limits has %d limits, the file %d", got.NumField(), want.NumField())
+	}
+	for i := range got.NumField() {
+		name := got.Type().Field(i).Name
+		if from := want.FieldByName(name); !from.IsValid() || from.Int() != got.Field(i).Int() {
+			t.Errorf("limit %s is %v", name, got.Field(i))
+		}
+	}
+}
+
+func TestWhichPolicyHolds(t *testing.T) {
+	c := load(t, `limits: {payloadBytes: 50KiB}
+channels:
+  - pattern: private-orders.*
+    history: {size: 10}
+    whispers: false
+    slow: keep-latest
+  - {pattern: "private-*", cache: 1m, payload: 1KiB, subscribers: 5, members: 6, encrypted: true, history: {size: 1, age: 2m, bytes: 3KiB}}
+`)
+	for channel, want := range map[string]server.Channel{
+		"private-orders.1": {Pattern: "private-orders.*", Source: "realtime.yaml:3", History: server.History{Size: 10, Age: 5 * time.Minute, Bytes: 1 << 20},
+			NoWhispers: true, Slow: server.KeepLatest, PayloadBytes: 50 << 10, Members: 100},
+		"private-x": {Pattern: "private-*", Source: "realtime.yaml:7", History: server.History{Size: 1, Age: 2 * time.Minute, Bytes: 3 << 10},
+			Cache: time.Minute, PayloadBytes: 1 << 10, Subscribers: 5, Members: 6, Encrypted: true},
+		"cache-x": {Pattern: "*cache-*", Source: "default for cache channels", Cache: 30 * time.Minute, PayloadBytes: 50 << 10, Members: 100},
+		"x":       {Pattern: "*", Source: "default", PayloadBytes: 50 << 10, Members: 100},
+	} {
+		got, err := c.Which(channel)
+		if err != nil || got != want {
+			t.Errorf("%s has\n%+v (%v)\nand should have\n%+v", channel, got, err, want)
+		}
+	}
+	if _, err := c.Which("not a name"); err == nil {
+		t.Error("a channel name with spaces has a policy")
+	}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// serve serves app on a loopback port until the test ends, and returns the port's address.
+func serve(t *testing.T, app *App) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- app.Server.Serve(context.Background(), ln) }()
+	t.Cleanup(func() {
+		if err := app.Close(context.Background()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return ln.Addr().String()
+}
+
+// talk sends a frame, unless it is empty, and wants the next one to be want.
+func talk(t *testing.T, c *wsclient.Conn, frame, want string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if frame != "" {
+		if err := c.Write(ctx, ws.OpText, []byte(frame)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, got, err := c.ReadMessage(ctx)
+	if err != nil || want != "" && string(got) != want {
+		t.Fatalf("frame is\n%s (%v)\nand should be\n%s", got, err, want)
+	}
+}
+
+func TestAClientHearsABroadcast(t *testing.T) {
+	secret := strings.Repeat("s", 32)
+	path := write(t, "driver: bun\nserver: {drain: 1ns}\nauth: {anonymous: true, jwt: {secret: "+secret+"}}\n")
+	type shipped struct {
+		OrderID string `json:"orderId"`
+	}
+	events := realtime.NewEvents()
+	realtime.HandleFunc(events, "OrderShipped", func(ctx context.Context, o shipped) error {
+		return realtime.Channel("orders."+o.OrderID).Private(ctx, "OrderShipped", o)
+	})
+	who := auth.New()
+	who.Channel("orders.{id}", func(_ context.Context, u *auth.User, p auth.Params) (auth.Grant, error) {
+		if u == nil || u.ID != "ada" {
+			return auth.Grant{}, auth.Refuse("this order is not yours")
+		}
+		return auth.Grant{}, nil
+	})
+	changed := false
+	app, err := Open(t.Context(), path, events, WithAuth(who), WithLogger(quiet()), WithServer(func(c *server.Config) { changed = c.DrainWindow == 1 }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !changed {
+		t.Error("WithServer was not given the file's configuration")
+	}
+	addr := serve(t, app)
+	token, err := auth.IssueHS256([]byte(secret), auth.Claims{Subject: "ada", ExpiresAt: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(query string) *wsclient.Conn {
+		c, err := wsclient.Dial(t.Context(), "ws://"+addr+"/ws"+query, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close(1000, "") })
+		talk(t, c, "", "")
+		return c
+	}
+	c := dial("?token=" + token)
+	talk(t, c, `{"event":"subscribe","channel":"private-orders.1"}`, `{"event":"subscription_succeeded","channel":"private-orders.1"}`)
+	if err := app.Broadcaster.Broadcast(t.Context(), "OrderShipped", map[string]string{"orderId": "1"}); err != nil {
+		t.Fatal(err)
+	}
+	talk(t, c, "", `{"event":"OrderShipped","channel":"private-orders.1","data":{"orderId":"1"}}`)
+	talk(t, dial(""), `{"event":"subscribe","channel":"private-orders.1"}`,
+		`{"event":"subscription_error","channel":"private-orders.1","data":{"code":4009,"type":"AuthError","error":"this order is not yours","status":401}}`)
+}
+
+func TestDriversWithoutAServer(t *testing.T) {
+	for _, driver := range []string{"log", "null"} {
+		path := write(t, "driver: "+driver+"\n")
+		var out strings.Builder
+		app, err := Open(t.Context(), path, nil, WithLogger(slog.New(slog.NewTextHandler(&out, nil))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if app.Server != nil {
+			t.Errorf("driver %s has a server", driver)
+		}
+		ctx := realtime.WithBroadcaster(t.Context(), app.Broadcaster)
+		if err := realtime.Channel("orders").Public(ctx, "OrderShipped", 1); err != nil {
+			t.Fatal(err)
+		}
+		if logged := strings.Contains(out.String(), "OrderShipped"); logged != (driver == "log") {
+			t.Errorf("driver %s logged %q", driver, &out)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := app.Run(ended); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if err := app.Close(t.Context()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if err := realtime.Channel("orders").Public(ctx, "OrderShipped", 1); err != realtime.ErrClosed {
+			t.Errorf("after Close, sending returns %v", err)
+		}
+	}
+}
+
+func TestRunListensWhereTheFileSays(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	app, err := Open(t.Context(), write(t, "bun: {port: "+port+"}\n"), nil, WithLogger(quiet()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close(context.Background())
+	if app.Addr() != taken.Addr().String() {
+		t.Errorf("Addr is %s", app.Addr())
+	}
+	if err := app.Run(t.Context()); err == nil || !strings.Contains(err.Error(), taken.Addr().String()) {
+		t.Errorf("Run on an address in use returns %v", err)
+	}
+}
+
+func TestWhatTheServerRefusesNamesTheFile(t *testing.T) {
+	_, err := Open(t.Context(), write(t, "server: {origins: [shop.example]}\n"), nil)
+	want := `realtime.yaml: server: origin "shop.example" is not of the form https://shop.example[:port], https://*.example or *`
+	if fmt.Sprint(err) != want {
+		t.Errorf("the error is\n%v\nand should be\n%s", err, want)
+	}
+}
+
+func TestFilesAreRelativeToTheConfiguration(t *testing.T) {
+	c := load(t, "")
+	c.file = filepath.Join("config", "realtime.yaml")
+	if got := c.path("keys/tls.pem"); got != filepath.Join("config", "keys", "tls.pem") {
+		t.Errorf("the path is %q", got)
+	}
+	if got := c.path("/keys/tls.pem"); got != "/keys/tls.pem" {
+		t.Errorf("the path is %q", got)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add("driver: log\nserver: &s {port: 1, tls: {cert: a, key: b}}\nbun: *s\n")
+	f.Add("{\"channels\":[{\"pattern\":\"*\",\"history\":{\"size\":1}}]}")
+	f.Add("a: &a [*a]\n")
+	f.Add("pusher: !!map {secret: |\n  x\n}")
+	f.Fuzz(func(t *testing.T, text string) {
+		c := &Config{where: map[string]string{}}
+		r := newReader("f", c)
+		if r.document([]byte(text), reflect.ValueOf(c).Elem()) == nil && len(r.errs) == 0 {
+			c.check(nil)
+			_ = c.String()
+		}
+	})
+}

@@ -1,0 +1,71 @@
+// Package archtest keeps the walls between the rooms: who must not import whom, and why.
+package archtest
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/stacksjs/realtime-go"
+
+// forbidden lists what a package must not link, directly or not. A dep that ends in "/" stands for everything
+// below it; "third-party" for everything outside the standard library and the module.
+var forbidden = []struct{ pkg, dep, why string }{
+	{"", "third-party", "the root package needs only the standard library"},
+	{"", "/server", "an application that only sends links no server"},
+	{"", "/internal/hub", "an application that only sends links no hub"},
+	{"", "/internal/loop", "an application that only sends links no event loop"},
+	{"", "/auth", "sending needs no authorizer"},
+	{"/driver/log", "third-party", "a driver that writes a log needs only the standard library"},
+	{"/driver/null", "third-party", "a driver that does nothing needs only the standard library"},
+	{"/internal/loop", "/internal/hub", "loops know no channels"},
+	{"/internal/loop", "/internal/ws", "loops know no frames"},
+	{"/internal/loop", "/internal/protocol/", "loops know no protocol"},
+	{"/internal/loop", "net/http", "loops know no HTTP"},
+	{"/internal/hub", "/internal/protocol/", "the hub knows no protocol"},
+	{"/internal/hub", "/internal/ws", "the hub knows no wire format"},
+	{"/internal/hub", "/auth", "the hub asks an interface"},
+	{"/internal/hub", "net/http", "the hub knows no HTTP"},
+	{"/internal/ws", "/internal/loop", "frames are functions over bytes"},
+	{"/auth", "/server", "the server uses the authorizer, not the other way round"},
+	{"/auth", "/internal/hub", "the authorizer knows no connections"},
+	{"/internal/protocol/bun", "/server", "a protocol's room does not know who mounts it"},
+	{"/internal/protocol/bun", "/auth", "a protocol's room asks the hub"},
+	{"/server", "/config", "configuration knows the server, not the other way round"},
+}
+
+func deps(t *testing.T, pkg string) []string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{.ImportPath}}{{if .Standard}} std{{end}}", module+pkg).Output()
+	if err != nil {
+		t.Fatalf("go list %s: %v", module+pkg, err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+func TestWalls(t *testing.T) {
+	cache := map[string][]string{}
+	for _, f := range forbidden {
+		if cache[f.pkg] == nil {
+			cache[f.pkg] = deps(t, f.pkg)
+		}
+		for _, line := range cache[f.pkg] {
+			dep, std := strings.CutSuffix(line, " std")
+			bad := false
+			switch {
+			case f.dep == "third-party":
+				bad = !std && dep != module && !strings.HasPrefix(dep, module+"/")
+			case strings.HasPrefix(f.dep, "/") && strings.HasSuffix(f.dep, "/"):
+				bad = strings.HasPrefix(dep, module+f.dep)
+			case strings.HasPrefix(f.dep, "/"):
+				bad = dep == module+f.dep
+			default:
+				bad = dep == f.dep
+			}
+			if bad {
+				t.Errorf("%s links %s: %s", module+f.pkg, dep, f.why)
+			}
+		}
+	}
+}
