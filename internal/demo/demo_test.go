@@ -141,8 +141,10 @@ func TestAnotherCustomersOrderIsRefused(t *testing.T) {
 		`{"event":"subscription_error","channel":"private-orders.54321","data":{"code":4009,"type":"AuthError","error":"order 54321 belongs to Bob, and you are Ann","status":401}}`)
 }
 
-func TestABadOrderIsToldWhatIsWrong(t *testing.T) {
+func TestABadOrderIsToldWhatIsWrongAndHeardByNobody(t *testing.T) {
 	url := start(t)
+	p := dial(t, url, "ann")
+	p.ask(`{"event":"subscribe","channel":"notifications"}`, `{"event":"subscription_succeeded","channel":"notifications"}`)
 	for _, c := range []struct {
 		body   string
 		status int
@@ -160,6 +162,8 @@ func TestABadOrderIsToldWhatIsWrong(t *testing.T) {
 			t.Errorf("order %.60s… is answered %d %s; want %d and %q", c.body, status, body, c.status, c.says)
 		}
 	}
+	post(t, url, order)
+	p.want(`{"event":"OrderShipped","channel":"notifications","data":{"orderId":"12345","city":"Anytown"}}`)
 }
 
 // Other web sites, and names that somebody else points at this machine, get nothing out of the demo.

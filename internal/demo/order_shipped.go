@@ -46,10 +46,12 @@ func (e OrderShipped) Validate() error {
 
 // Handle sends the order to its customer, and a notice of it to everybody else.
 func (e OrderShipped) Handle(ctx context.Context) error {
+	if err := realtime.Channel("orders."+e.OrderID).Private(ctx, e.EventName(), e); err != nil {
+		return err
+	}
 	notice := Notice{OrderID: e.OrderID, City: e.ShippingAddress.City}
-	return errors.Join(
-		realtime.Channel("orders."+e.OrderID).Private(ctx, e.EventName(), e),
-		realtime.Channel("notifications").Public(ctx, e.EventName(), notice),
-		realtime.Channel("chat-room").Presence(ctx, e.EventName(), notice),
-	)
+	if err := realtime.Channel("notifications").Public(ctx, e.EventName(), notice); err != nil {
+		return err
+	}
+	return realtime.Channel("chat-room").Presence(ctx, e.EventName(), notice)
 }
