@@ -228,6 +228,9 @@ func (l *Loop) ready(e *event) {
 
 func (c *Conn) read() {
 	l := c.loop
+	if c.x != nil && len(c.x.unread) > 0 {
+		return // resumed, and what arrived before goes first; the poller will say so again
+	}
 	if l.buf == nil {
 		l.buf = make([]byte, readBuffer)
 	}
