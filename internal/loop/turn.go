@@ -133,7 +133,7 @@ func (c *Conn) Leave(g *Group) {
 	c.members = slices.Delete(c.members, i, i+1)
 	for j := range g.young {
 		if y := &g.young[j]; y.conn == c && !y.left {
-			if c.mark != 0 { // the flush under way must still know what not to send
+			if c.mark != 0 && g.out != nil { // the flush under way must still know what not to send
 				y.left = true
 			} else {
 				g.young = slices.Delete(g.young, j, j+1)
