@@ -483,6 +483,34 @@ func TestPauseAndResumeLoseNoByteAndKeepTheirOrder(t *testing.T) {
 	})
 }
 
+// lastWords gives its bytes together with the end, as crypto/tls may.
+type lastWords struct{ left string }
+
+func (w *lastWords) Read(b []byte) (int, error) {
+	n := copy(b, w.left)
+	w.left = w.left[n:]
+	return n, io.EOF
+}
+func (*lastWords) Write(b []byte) (int, error) { return len(b), nil }
+func (*lastWords) Close() error                { return nil }
+
+func TestAnEndThatComesWithTheLastBytesDoesNotOvertakeThem(t *testing.T) {
+	r := newRig(t, false, Config{})
+	defer r.Stop()
+	var got []byte
+	e := &end{closed: make(chan error, 2)}
+	e.data = func(b []byte) int {
+		got = append(got, b[0])
+		e.Pause()
+		r.Post(Func(func(*Loop) { e.Resume() }), 0)
+		return 1
+	}
+	r.on(func() { r.AttachPump(&e.Conn, e, &lastWords{"goodbye"}, nil) })
+	if err := <-e.closed; err != io.EOF || string(got) != "goodbye" {
+		t.Errorf("got %q, then %v", got, err)
+	}
+}
+
 // grown is what a handshake turns into.
 type grown struct {
 	end
