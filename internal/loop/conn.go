@@ -346,7 +346,9 @@ func (c *Conn) Shut(last []byte, reason error, grace time.Duration) {
 	}
 	c.SetDeadline(l.now.Add(grace))
 	c.replyHead, c.replyTail = -1, -1
-	c.Send(final)
+	if len(final) > 0 {
+		c.send(final)
+	}
 	l.turn.shut = append(l.turn.shut, c)
 }
 

@@ -144,11 +144,14 @@ func (c *Conn) Leave(g *Group) {
 	}
 }
 
-// Send queues a unit for this connection alone. b is copied.
+// Send queues a unit for this connection alone. b is copied. After Shut nothing is sent.
 func (c *Conn) Send(b []byte) {
-	if len(b) == 0 || c.flags&(flagClosed|flagLinger) != 0 {
-		return
+	if len(b) > 0 && !c.Closing() {
+		c.send(b)
 	}
+}
+
+func (c *Conn) send(b []byte) {
 	t := &c.loop.turn
 	t.ord++
 	t.bytes += len(b)
