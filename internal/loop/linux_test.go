@@ -74,6 +74,7 @@ func TestAnEndInTheMiddleOfAFlush(t *testing.T) {
 		peers[3].Close() // the loop will not look before it writes
 		r.append(&g, Stamp{Seq: 1}, "one ")
 	})
+	r.written()
 	for i, want := range map[int]string{
 		0: "one two three ", 10: "", 11: "one ", 12: "two three ", 13: "one reply two three ", 14: "one last", n - 1: "", n - 2: "one ",
 		n - 3: "one two last", n - 4: "one two reply three ", n - 5: "one two three ",
@@ -127,7 +128,9 @@ func openDescriptors(t *testing.T) int {
 }
 
 func TestNoDescriptorIsLeft(t *testing.T) {
-	socketPair(t, 0) // whatever the runtime opens once
+	fd, peer := socketPair(t, 0) // whatever the runtime opens once
+	peer.Close()
+	unix.Close(fd)
 	before := openDescriptors(t)
 	r := newRig(t, true, Config{})
 	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})

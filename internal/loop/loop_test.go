@@ -121,10 +121,14 @@ func (e *end) Closed(_ *Conn, reason error) {
 	e.closed <- reason
 }
 
-// dial makes a connection and returns both its ends.
-func (r *rig) dial() (*end, net.Conn) {
+// dial makes a connection and returns both its ends. What the handler does besides counting is set on the loop, or
+// passed as data.
+func (r *rig) dial(data ...func(e *end, b []byte) int) (*end, net.Conn) {
 	r.t.Helper()
 	e := &end{closed: make(chan error, 2)}
+	for _, f := range data {
+		e.data = func(b []byte) int { return f(e, b) }
+	}
 	return e, r.attach(&e.Conn, e, 0)
 }
 
@@ -297,6 +301,7 @@ func TestShutDeliversEverythingBeforeItAndNothingAfter(t *testing.T) {
 				t.Error("it is a member still")
 			}
 			r.append(&g, Stamp{Seq: 4}, "4 ")
+			e.Send([]byte("too late"))
 			e.Shut([]byte("again"), nil, time.Minute)
 		})
 		if got := <-e.closed; got != reason {
@@ -448,18 +453,16 @@ func TestPauseAndResumeLoseNoByteAndKeepTheirOrder(t *testing.T) {
 			want[i] = byte(i ^ i>>8 ^ i>>16)
 		}
 		var got []byte
-		e, peer := r.dial()
-		resume := Func(func(*Loop) { e.Resume() })
-		e.data = func(b []byte) int {
+		e, peer := r.dial(func(e *end, b []byte) int {
 			n := 1 + len(b)*2/3
 			if len(b) < 10 {
 				n = len(b)
 			}
 			got = append(got, b[:n]...)
 			e.Pause()
-			r.Post(resume, 0)
+			r.Post(Func(func(*Loop) { e.Resume() }), 0)
 			return n
-		}
+		})
 		go func() {
 			peer.Write(want)
 			if c, ok := peer.(interface{ CloseWrite() error }); ok {
@@ -528,8 +531,7 @@ func TestASessionTakesTheRestOfItsHandshake(t *testing.T) {
 			}
 			return len(b)
 		}
-		e, peer := r.dial()
-		e.data = func(b []byte) int {
+		e, peer := r.dial(func(e *end, b []byte) int {
 			if len(b) < 5 {
 				t.Errorf("the handshake got %q", b)
 			}
@@ -539,7 +541,7 @@ func TestASessionTakesTheRestOfItsHandshake(t *testing.T) {
 				t.Error("the handshake is open still")
 			}
 			return 5
-		}
+		})
 		go func() {
 			peer.Write([]byte("hello" + "rest "))
 			peer.Write([]byte("and more!"))
