@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,7 +53,7 @@ func TestModel(t *testing.T) {
 			// are interrupted, and everything else happens in their midst.
 			var ms atomic.Int64
 			cfg.Now = func() time.Time { return clockZero.Add(time.Duration(ms.Add(2)) * time.Millisecond) }
-			most = 200
+			most = 400
 		}
 		w.loops[i] = &side{world: w, rig: newRig(t, i == 0 && hasDescriptors, cfg), rand: rand.New(rand.NewPCG(s, uint64(i))), most: most}
 		for j := range w.loops[i].groups {
@@ -319,7 +320,13 @@ func (c *modelConn) receive(peer net.Conn, size int) {
 	peer.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	r := bufio.NewReaderSize(peer, size)
 	var got []string
+	slow := c.id%4 == 0
 	for {
+		if slow {
+			for range 100 {
+				runtime.Gosched()
+			}
+		}
 		line, err := r.ReadString('\n')
 		if err != nil {
 			break
