@@ -228,6 +228,9 @@ func (l *Loop) ready(e *event) {
 
 func (c *Conn) read() {
 	l := c.loop
+	if c.x != nil && len(c.x.unread) > 0 {
+		return // resumed, and what arrived before goes first; the poller will say so again
+	}
 	if l.buf == nil {
 		l.buf = make([]byte, readBuffer)
 	}
@@ -343,7 +346,9 @@ func (c *Conn) Shut(last []byte, reason error, grace time.Duration) {
 	}
 	c.SetDeadline(l.now.Add(grace))
 	c.replyHead, c.replyTail = -1, -1
-	c.Send(final)
+	if len(final) > 0 {
+		c.send(final)
+	}
 	l.turn.shut = append(l.turn.shut, c)
 }
 

@@ -70,6 +70,9 @@ func (p *pump) read() {
 		}
 		n, err := p.rw.Read(b)
 		got := b[:n]
+		if n > 0 {
+			err = nil // it comes again with the next read, and must not overtake bytes that a paused handler leaves
+		}
 		if p.loop.Post(Func(func(l *Loop) { p.arrived(got, err) }), n) != nil {
 			p.close() // the loop is gone
 			return

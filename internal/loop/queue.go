@@ -72,13 +72,14 @@ func (c *Conn) enqueue(runs []run, skip int) {
 	x := c.extra()
 	q := &x.queue
 	had := q.bytes
+	atOnce := x.pump != nil && had == 0 // the writer takes all of it, as a socket would: nothing has waited
 	for i := range runs {
 		r := &runs[i]
 		if skip >= len(r.b) {
 			skip -= len(r.b)
 			continue
 		}
-		if r.group != nil && r.group.Policy != Disconnect {
+		if r.group != nil && r.group.Policy != Disconnect && !atOnce {
 			for u := r.lo; u < r.hi; u++ {
 				b := r.log.Buf[r.log.start(u):r.log.units[u].end]
 				if skip >= len(b) {

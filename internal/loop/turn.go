@@ -133,7 +133,7 @@ func (c *Conn) Leave(g *Group) {
 	c.members = slices.Delete(c.members, i, i+1)
 	for j := range g.young {
 		if y := &g.young[j]; y.conn == c && !y.left {
-			if c.mark != 0 { // the flush under way must still know what not to send
+			if c.mark != 0 && g.out != nil { // the flush under way must still know what not to send
 				y.left = true
 			} else {
 				g.young = slices.Delete(g.young, j, j+1)
@@ -144,11 +144,14 @@ func (c *Conn) Leave(g *Group) {
 	}
 }
 
-// Send queues a unit for this connection alone. b is copied.
+// Send queues a unit for this connection alone. b is copied. After Shut nothing is sent.
 func (c *Conn) Send(b []byte) {
-	if len(b) == 0 || c.flags&(flagClosed|flagLinger) != 0 {
-		return
+	if len(b) > 0 && !c.Closing() {
+		c.send(b)
 	}
+}
+
+func (c *Conn) send(b []byte) {
 	t := &c.loop.turn
 	t.ord++
 	t.bytes += len(b)

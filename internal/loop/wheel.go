@@ -1,6 +1,9 @@
 package loop
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // The wheel holds one deadline per connection in ticks, at the price of four bytes where a timer costs a
 // hundred. An entry is only a reminder to look at the connection: moving a deadline later costs nothing, since
@@ -25,7 +28,7 @@ func (w *wheel) tick(t time.Time) uint32 {
 	if d <= 0 {
 		return 1
 	}
-	return uint32((d+wheelTick-1)/wheelTick) + 1
+	return uint32(min((d-1)/wheelTick+2, math.MaxUint32))
 }
 
 func (w *wheel) time(tick uint32) time.Time {

@@ -1,0 +1,174 @@
+package loop
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const hasDescriptors = true
+
+// socketPair is a connection; sndbuf is the size of the loop's side's buffer, 0 the system's.
+func socketPair(t testing.TB, sndbuf int) (fd int, peer net.Conn) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sndbuf > 0 {
+		if err := unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, sndbuf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := os.NewFile(uintptr(fds[1]), "peer")
+	defer f.Close()
+	if peer, err = net.FileConn(f); err != nil {
+		t.Fatal(err)
+	}
+	return fds[0], peer
+}
+
+// TestAnEndInTheMiddleOfAFlush: while the turn is being written, one connection turns out to be dead, and its end
+// ends others, makes others leave, and has more sent; then the flush pauses, and more of the same happens.
+func TestAnEndInTheMiddleOfAFlush(t *testing.T) {
+	r := newRig(t, true, Config{})
+	defer r.Stop()
+	const n = flushWrites + 50
+	var g Group
+	ends, peers := make([]*end, n), make([]net.Conn, n)
+	for i := range n {
+		ends[i], peers[i] = r.dial()
+	}
+	var closed error
+	flushed := 0
+	ends[3].onClose = func(err error) {
+		closed, flushed = err, r.turn.pos
+		ends[10].Abort(nil)
+		ends[11].Leave(&g)
+		ends[13].Send([]byte("reply "))
+		ends[14].Shut([]byte("last"), nil, time.Minute)
+		r.append(&g, Stamp{Seq: 2}, "two ")
+		ends[12].Leave(&g)
+		ends[12].Join(&g, Stamp{Seq: 2}, nil)
+		r.Post(Func(func(*Loop) {
+			if !r.turn.flushing() {
+				t.Error("the flush is over")
+			}
+			ends[n-1].Abort(nil)
+			ends[n-2].Leave(&g)
+			ends[n-3].Shut([]byte("last"), nil, time.Minute)
+			ends[n-4].Send([]byte("reply "))
+			r.append(&g, Stamp{Seq: 3}, "three ")
+		}), 0)
+	}
+	r.on(func() {
+		for _, e := range ends {
+			e.Join(&g, Stamp{}, nil)
+		}
+		peers[3].Close() // the loop will not look before it writes
+		r.append(&g, Stamp{Seq: 1}, "one ")
+	})
+	r.written()
+	for i, want := range map[int]string{
+		0: "one two three ", 10: "", 11: "one ", 12: "three ", 13: "one reply two three ", 14: "one last", n - 1: "", n - 2: "one ",
+		n - 3: "one two last", n - 4: "one two reply three ", n - 5: "one two three ",
+	} {
+		r.Post(Func(func(*Loop) { ends[i].Shut(nil, nil, time.Minute) }), 0)
+		if got := rest(t, peers[i]); got != want && !(i == 12 && got == "one "+want) { // what was being written when 12 left may come
+			t.Errorf("connection %d got %q, not %q", i, got, want)
+		}
+	}
+	r.on(func() {
+		if !strings.Contains(fmt.Sprint(closed), syscall.EPIPE.Error()) || flushed != 4 {
+			t.Errorf("the dead one was closed with %v, as number %d", closed, flushed)
+		}
+		if len(g.young) > 0 || ends[12].young > 0 {
+			t.Errorf("%d memberships are young still", len(g.young))
+		}
+	})
+}
+
+// A membership that ends while a flush of others is under way must not leave its mark on the connection.
+func TestAYoungMembershipOfAForgottenGroup(t *testing.T) {
+	r := newRig(t, true, Config{})
+	defer r.Stop()
+	var busy, g Group
+	dead, deadPeer := r.dial()
+	e, peer := r.dial()
+	dead.onClose = func(error) { e.Leave(&g) } // in mid-flush; g has nothing in it and never will again
+	r.on(func() {
+		dead.Join(&busy, Stamp{}, nil)
+		e.Join(&busy, Stamp{}, nil)
+		e.Join(&g, Stamp{Seq: 9}, nil) // knows what has not come yet
+		deadPeer.Close()
+		r.append(&busy, Stamp{Seq: 1}, "one ")
+	})
+	r.written()
+	r.on(func() {
+		if e.young != 0 {
+			t.Error("the connection will never take the fast path again")
+		}
+	})
+	r.wantRest(e, peer, "one ")
+}
+
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	d, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip(err)
+	}
+	return len(d)
+}
+
+func TestNoDescriptorIsLeft(t *testing.T) {
+	fd, peer := socketPair(t, 0) // whatever the runtime opens once
+	peer.Close()
+	unix.Close(fd)
+	before := openDescriptors(t)
+	r := newRig(t, true, Config{})
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan struct{}, 10)
+	if err := r.Listen(ln, func(l *Loop, fd int, _ net.Addr) {
+		e := &end{closed: make(chan error, 2)}
+		if err := l.Attach(&e.Conn, e, fd, nil); err != nil {
+			t.Error(err)
+		}
+		accepted <- struct{}{}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var peers []net.Conn
+	for range 10 {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peers = append(peers, c)
+		<-accepted
+	}
+	for range 10 {
+		_, p := r.dial()
+		peers = append(peers, p)
+	}
+	if got := openDescriptors(t) - before; got < 41 {
+		t.Errorf("%d descriptors are open, which cannot be", got)
+	}
+	ln.Close()
+	r.Stop()
+	for _, p := range peers {
+		p.Close()
+	}
+	if got := openDescriptors(t); got != before {
+		t.Errorf("%d descriptors are open, and %d were before", got, before)
+	}
+}
