@@ -31,11 +31,18 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer ln.Close()
 	failed := make(chan error, 1)
+	// Under the mutex, so that Shutdown comes before all of it or after, and then stops it.
+	s.mu.Lock()
+	if s.draining.Load() {
+		s.mu.Unlock()
+		<-s.drained
+		return nil
+	}
 	stop, err := s.listen(ln, failed)
 	if err != nil {
+		s.mu.Unlock()
 		return err
 	}
-	s.mu.Lock()
 	s.listening = append(s.listening, stop)
 	s.mu.Unlock()
 	select {
@@ -55,7 +62,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // listen serves ln: by the loops where they can, which leave to net/http what is not theirs. The function returned
-// stops accepting and waits for requests under way.
+// stops accepting and waits for requests under way. Under mu.
 func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Context), error) {
 	s.served.Store(true)
 	web := &http.Server{
@@ -76,11 +83,8 @@ func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Cont
 		return func(ctx context.Context) { web.Shutdown(ctx) }, nil
 	}
 	rest := &handedOver{addr: ln.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
-	s.mu.Lock()
-	s.rest = rest
-	s.mu.Unlock()
 	for _, l := range s.loops {
-		if err := l.Listen(tcp, s.accepted); err != nil {
+		if err := l.Listen(tcp, func(l *loop.Loop, fd int, remote net.Addr) { s.accepted(l, fd, remote, rest) }); err != nil {
 			return nil, err
 		}
 	}
@@ -118,15 +122,12 @@ func (h *handedOver) Close() error {
 
 func (h *handedOver) Addr() net.Addr { return h.addr }
 
-// handOver gives a connection to net/http without keeping a loop waiting.
-func (s *Server) handOver(c net.Conn) {
-	s.mu.Lock()
-	rest := s.rest
-	s.mu.Unlock()
+// give hands a connection to net/http without keeping a loop waiting.
+func (h *handedOver) give(c net.Conn) {
 	go func() {
 		select {
-		case rest.conns <- c:
-		case <-rest.closed:
+		case h.conns <- c:
+		case <-h.closed:
 			c.Close()
 		}
 	}()
@@ -138,7 +139,9 @@ func (s *Server) handOver(c net.Conn) {
 // http.Server.RegisterOnShutdown. Later calls wait for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drainOnce.Do(func() {
+		s.mu.Lock()
 		s.draining.Store(true)
+		s.mu.Unlock()
 		go s.drain(ctx)
 	})
 	<-s.drained
