@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/loop"
 )
@@ -32,13 +31,20 @@ func (s *Server) Run(ctx context.Context, addr string) error {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer ln.Close()
 	failed := make(chan error, 1)
-	if err := s.listen(ln, failed); err != nil {
-		if s.draining.Load() { // Shutdown came first
-			<-s.drained
-			return nil
-		}
+	// Under the mutex, so that Shutdown comes before all of it or after, and then stops it.
+	s.mu.Lock()
+	if s.draining.Load() {
+		s.mu.Unlock()
+		<-s.drained
+		return nil
+	}
+	stop, err := s.listen(ln, failed)
+	if err != nil {
+		s.mu.Unlock()
 		return err
 	}
+	s.listening = append(s.listening, stop)
+	s.mu.Unlock()
 	select {
 	case err := <-failed:
 		if s.draining.Load() { // ended by Shutdown
@@ -55,14 +61,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return s.Shutdown(end)
 }
 
-// listen serves ln: by the loops where they can, which leave to net/http what is not theirs. The function
-// that ends it, which stops accepting and waits for requests under way, is left in s.listening.
-func (s *Server) listen(ln net.Listener, failed chan<- error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock() // Shutdown waits, so that it finds what there is to stop
-	if s.draining.Load() {
-		return realtime.ErrClosed
-	}
+// listen serves ln: by the loops where they can, which leave to net/http what is not theirs. The function returned
+// stops accepting and waits for requests under way. Under mu.
+func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Context), error) {
 	s.served.Store(true)
 	web := &http.Server{
 		Handler: s, ReadHeaderTimeout: s.cfg.Limits.Handshake, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
@@ -73,31 +74,28 @@ func (s *Server) listen(ln net.Listener, failed chan<- error) error {
 		if s.cfg.CertFile != "" {
 			cert, err := tls.LoadX509KeyPair(s.cfg.CertFile, s.cfg.KeyFile)
 			if err != nil {
-				return fmt.Errorf("server: TLS: %w", err)
+				return nil, fmt.Errorf("server: TLS: %w", err)
 			}
 			// HTTP/2 has no WebSocket upgrade that clients use by default, so it is not offered.
 			ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 		}
 		go func() { failed <- web.Serve(ln) }()
-		s.listening = append(s.listening, func(ctx context.Context) { web.Shutdown(ctx) })
-		return nil
+		return func(ctx context.Context) { web.Shutdown(ctx) }, nil
 	}
 	rest := &handedOver{addr: ln.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
-	s.rest = rest
 	for _, l := range s.loops {
-		if err := l.Listen(tcp, s.accepted); err != nil {
-			return err
+		if err := l.Listen(tcp, func(l *loop.Loop, fd int, remote net.Addr) { s.accepted(l, fd, remote, rest) }); err != nil {
+			return nil, err
 		}
 	}
 	go func() { failed <- web.Serve(rest) }()
-	s.listening = append(s.listening, func(ctx context.Context) {
+	return func(ctx context.Context) {
 		for _, l := range s.loops {
 			l.StopListening()
 		}
 		tcp.Close()
 		web.Shutdown(ctx)
-	})
-	return nil
+	}, nil
 }
 
 // handedOver is the listener of the connections that the loops leave to net/http.
@@ -124,15 +122,12 @@ func (h *handedOver) Close() error {
 
 func (h *handedOver) Addr() net.Addr { return h.addr }
 
-// handOver gives a connection to net/http without keeping a loop waiting.
-func (s *Server) handOver(c net.Conn) {
-	s.mu.Lock()
-	rest := s.rest
-	s.mu.Unlock()
+// give hands a connection to net/http without keeping a loop waiting.
+func (h *handedOver) give(c net.Conn) {
 	go func() {
 		select {
-		case rest.conns <- c:
-		case <-rest.closed:
+		case h.conns <- c:
+		case <-h.closed:
 			c.Close()
 		}
 	}()

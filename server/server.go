@@ -153,7 +153,6 @@ type Server struct {
 
 	mu        sync.Mutex
 	listening []func(context.Context) // guarded by mu: what stops the listeners
-	rest      *handedOver             // guarded by mu: connections for net/http
 }
 
 // New makes a server and starts its event loops. It returns everything that is wrong with the configuration.

@@ -169,14 +169,15 @@ func descriptor(c net.Conn) (fd int, ok bool) {
 type front struct {
 	loop.Conn
 	srv    *Server
+	rest   *handedOver // for what is not a WebSocket
 	buf    []byte
 	remote net.Addr
 	asked  bool // the request is being decided about
 }
 
 // accepted runs on the loop for every new connection.
-func (s *Server) accepted(l *loop.Loop, fd int, remote net.Addr) {
-	f := &front{srv: s, remote: remote}
+func (s *Server) accepted(l *loop.Loop, fd int, remote net.Addr, rest *handedOver) {
+	f := &front{srv: s, rest: rest, remote: remote}
 	if err := l.Attach(&f.Conn, f, fd, nil); err != nil {
 		s.log.Error("a connection cannot be attached", "error", err)
 		closeDescriptor(fd)
@@ -269,7 +270,7 @@ func (f *front) handOver(first []byte) {
 		f.srv.log.Error("a connection cannot be handed to net/http", "error", err)
 		return
 	}
-	f.srv.handOver(&prefixed{Conn: conn, first: first})
+	f.rest.give(&prefixed{Conn: conn, first: first})
 }
 
 // Timeout implements loop.Handler.
