@@ -66,11 +66,21 @@ func newClock(at time.Time) *clock {
 
 func (c *clock) now() time.Time { return time.UnixMilli(c.ms.Load()) }
 
-// at moves the server's clock.
+// at moves the server's clock, and returns when every loop has done what is due by then.
 func (s *live) at(t time.Time) {
 	s.clock.ms.Store(t.UnixMilli())
 	for _, l := range s.loops {
-		l.Post(loop.Func(func(*loop.Loop) {}), 0) // a loop that sleeps looks at the clock
+		for seen := false; ; {
+			now := make(chan time.Time)
+			if l.Post(loop.Func(func(l *loop.Loop) { now <- l.Now() }), 0) != nil {
+				return
+			}
+			done := !(<-now).Before(s.clock.now())
+			if done && seen { // a whole turn after the one that saw the time
+				break
+			}
+			seen = done
+		}
 	}
 }
 
