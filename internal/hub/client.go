@@ -351,8 +351,12 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 			out.Replay = slices.Clone(ch.log[max(0, len(ch.log)-r.Rewind):])
 		}
 		if ch.policy.Cache > 0 && len(out.Replay) == 0 {
-			out.Cached, out.CacheMiss = ch.cached, ch.cached == nil
+			if ch.cached != nil && !c.leftOut(ch.cached) {
+				out.Cached = ch.cached
+			}
+			out.CacheMiss = out.Cached == nil
 		}
+		out.Replay = slices.DeleteFunc(out.Replay, c.leftOut)
 		if ch.count++; ch.count == 1 {
 			h.hook(ch.key, HookEvent{Kind: ChannelOccupied, App: k.App, Channel: ch.key.Name})
 		}
@@ -378,6 +382,11 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 		c.hook(HookEvent{Kind: SubscribedTo, Channel: ch.key.Name})
 	}
 	c.session.Subscribed(out) // the acknowledgement, then the replay
+}
+
+// leftOut reports whether a kept message is not for this client: it never was, and does not become so by being kept.
+func (c *Client) leftOut(d *Delivery) bool {
+	return slices.Contains(d.Event.ExceptSockets, c.id) || c.user != nil && slices.Contains(d.Event.ExceptUsers, c.user.ID)
 }
 
 // memberOf completes a grant with who the member is.
