@@ -24,16 +24,20 @@ const firstListenerSlot = 1 << 31
 // Listen makes the loop accept from ln, a TCP listener, until it stops; several loops may share one. The loop
 // works on its own duplicate: the caller closes ln when nobody shall connect any more.
 func (l *Loop) Listen(ln *net.TCPListener, accepted Accepted) error {
-	f, err := ln.File()
+	// Not by File and Fd, which make the socket blocking for a moment: for every loop that shares it, and one that
+	// accepts just then would sleep in the kernel with all its connections.
+	raw, err := ln.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("loop: listen: %w", err)
 	}
-	defer f.Close()
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("loop: listen: %w", os.NewSyscallError("fcntl", err))
+	fd := -1
+	var dupErr error
+	if err := raw.Control(func(s uintptr) { fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return fmt.Errorf("loop: listen: %w", err)
 	}
-	unix.SetNonblock(fd, true)
+	if dupErr != nil {
+		return fmt.Errorf("loop: listen: %w", os.NewSyscallError("fcntl", dupErr))
+	}
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // which every connection accepted inherits
 	done := make(chan error, 1)
 	err = l.Post(Func(func(l *Loop) {
