@@ -79,7 +79,7 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 
 // upgrade takes a connection over from net/http.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
-	h, no := s.admit(r.Context(), r)
+	h, no := s.admitSafely(r.Context(), r)
 	if no != nil {
 		if no.status == http.StatusUpgradeRequired {
 			w.Header().Set("Upgrade", "websocket")

@@ -103,14 +103,18 @@ func (c *Client) call(name string, work func(context.Context) error, done func(u
 		})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), h.cfg.Limits.CallTime)
+	late := errf(Failed, "no decision within %v", h.cfg.Limits.CallTime)
 	stop := context.AfterFunc(ctx, func() { // the work may not heed its context
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			c.branch.loop.Post(finish(errf(Failed, "no decision within %v", h.cfg.Limits.CallTime)), 0)
+			c.branch.loop.Post(finish(late), 0)
 		}
 	})
 	go func() {
 		defer h.calls.Add(-1)
 		err := protect(ctx, work)
+		if ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) { // it did: the client hears the same
+			err = late
+		}
 		stop()
 		cancel()
 		c.branch.loop.Post(finish(err), 0)

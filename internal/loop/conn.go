@@ -262,6 +262,9 @@ func (c *Conn) end() {
 
 // Feed gives bytes to the handler as if they had just arrived, and keeps what it leaves.
 func (c *Conn) Feed(b []byte) {
+	if x := c.x; x != nil && len(x.unread) > 0 && c.flags&flagPaused == 0 {
+		b, x.unread = append(x.unread, b...), nil // resumed, but not replayed yet: the older bytes go first
+	}
 	for len(b) > 0 && c.flags&(flagPaused|flagClosed) == 0 {
 		b = b[c.data(b):]
 		now := c.owner()

@@ -24,7 +24,8 @@ const firstListenerSlot = 1 << 31
 // Listen makes the loop accept from ln, a TCP listener, until it stops; several loops may share one. The loop
 // works on its own duplicate: the caller closes ln when nobody shall connect any more.
 func (l *Loop) Listen(ln *net.TCPListener, accepted Accepted) error {
-	// Not by ln.File: its Fd makes the socket blocking, for the other loops that share it too.
+	// Not by File and Fd, which make the socket blocking for a moment: for every loop that shares it, and one that
+	// accepts just then would sleep in the kernel with all its connections.
 	raw, err := ln.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("loop: listen: %w", err)
