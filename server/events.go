@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -45,6 +46,13 @@ func bad(status int, format string, args ...any) error {
 
 // publishHTTP is POST /apps/{id}/events of the Pusher HTTP API.
 func (s *Server) publishHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		refuse(w, http.StatusMethodNotAllowed, "events are published with POST, this is a "+r.Method)
+		return
+	}
+	s.limitBody(w, r)
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	out, err := s.trigger(r)
 	if err != nil {
 		var b *badRequest
@@ -66,15 +74,16 @@ func (s *Server) trigger(r *http.Request) ([]byte, error) {
 	if app == nil {
 		return nil, bad(http.StatusNotFound, "there is no app %.100q", r.PathValue("app"))
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
-	if err != nil {
-		var big *http.MaxBytesError
-		if errors.As(err, &big) {
-			return nil, bad(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes", maxBody)
-		}
-		return nil, bad(http.StatusBadRequest, "the body could not be read: %v", err)
+	// Before a byte of the body is kept: the signature covers its MD5.
+	keys, now := app.Auth.(auth.AppKeys), s.now()
+	if err := auth.VerifyQuery(r, keys, now, ""); err != nil {
+		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
 	}
-	if err := auth.VerifyRequest(r, body, app.Auth.(auth.AppKeys), time.Now(), ""); err != nil {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, s.badBody(err)
+	}
+	if err := auth.VerifyRequest(r, body, keys, now, ""); err != nil {
 		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
 	}
 	var t trigger
@@ -96,6 +105,18 @@ func (s *Server) trigger(r *http.Request) ([]byte, error) {
 		}
 	}
 	return s.infoOf(app, channels, t.Info)
+}
+
+// badBody is why a body could not be read.
+func (s *Server) badBody(err error) error {
+	var big *http.MaxBytesError
+	switch {
+	case errors.As(err, &big):
+		return bad(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes: send several requests", maxBody)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return bad(http.StatusRequestTimeout, "the body did not arrive within %v", s.cfg.Limits.Handshake)
+	}
+	return bad(http.StatusBadRequest, "the body could not be read: %v", err)
 }
 
 // event checks a trigger and makes the event of it.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"net/http"
 	"time"
 )
@@ -16,7 +17,7 @@ func (s *Server) routes() *http.ServeMux {
 	if s.cfg.Path != "/app" {
 		mux.HandleFunc("/app", s.socket)
 	}
-	mux.HandleFunc("POST /apps/{app}/events", s.publishHTTP)
+	mux.HandleFunc("/apps/{app}/events", s.publishHTTP)
 	for _, p := range []string{"/broadcasting/auth", "/broadcasting/user-auth", "/pusher/auth", "/pusher/user-auth"} {
 		mux.HandleFunc(p, s.authorizeHTTP)
 	}
@@ -50,7 +51,30 @@ func (s *Server) authorizeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "there is no app with this key")
 		return
 	}
+	s.limitBody(w, r)
 	s.sign[app.ID].ServeHTTP(w, r)
+}
+
+// limitBody gives the request's body as long to arrive as the request itself had.
+func (s *Server) limitBody(w http.ResponseWriter, r *http.Request) {
+	c := http.NewResponseController(w)
+	if r.Body == http.NoBody || c.SetReadDeadline(time.Now().Add(s.cfg.Limits.Handshake)) != nil {
+		return // some middleware hides the connection: limiting it is left to whoever serves it
+	}
+	r.Body = &limitedBody{r.Body, c}
+}
+
+type limitedBody struct {
+	io.ReadCloser
+	conn *http.ResponseController
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF { // what follows is net/http's, which cancels the request's context when reading fails
+		b.conn.SetReadDeadline(noDeadline)
+	}
+	return n, err
 }
 
 func text(w http.ResponseWriter, status int, body string) {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -67,7 +68,12 @@ func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Cont
 	s.served.Store(true)
 	web := &http.Server{
 		Handler: s, ReadHeaderTimeout: s.cfg.Limits.Handshake, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: nil,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	stop := func(ctx context.Context) {
+		if web.Shutdown(ctx) != nil {
+			web.Close()
+		}
 	}
 	tcp, plain := ln.(*net.TCPListener)
 	if s.cfg.CertFile != "" || !plain || !s.loops[0].Polls() {
@@ -80,7 +86,7 @@ func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Cont
 			ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 		}
 		go func() { failed <- web.Serve(ln) }()
-		return func(ctx context.Context) { web.Shutdown(ctx) }, nil
+		return stop, nil
 	}
 	rest := &handedOver{addr: ln.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
 	for _, l := range s.loops {
@@ -94,7 +100,7 @@ func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Cont
 			l.StopListening()
 		}
 		tcp.Close()
-		web.Shutdown(ctx)
+		stop(ctx)
 	}, nil
 }
 
@@ -174,6 +180,9 @@ func (s *Server) drain(ctx context.Context) {
 	s.hub.Close()
 	s.stopLoops()
 	wg.Wait()
+	if !s.hub.Hooked(ctx) && s.drainErr == nil {
+		s.drainErr = fmt.Errorf("server: Config.Hook has not returned: %w", ctx.Err())
+	}
 }
 
 func (s *Server) open() int {
@@ -184,25 +193,43 @@ func (s *Server) open() int {
 	return n
 }
 
-// closeClients tells every client to come back, spread over the window.
+// restarting is what clients are told by Shutdown.
+var restarting = &hub.Error{Code: hub.Shutdown, Message: "the server is restarting: connect again"}
+
+// closeClients tells every client to come back, spread over the window, and at once those that are not connected yet.
 func (s *Server) closeClients(ctx context.Context, window time.Duration) {
 	const steps = 50
-	why := &hub.Error{Code: hub.Shutdown, Message: "the server is restarting: connect again"}
-	for left := steps; left > 0; left-- {
-		for _, l := range s.loops {
+	after := time.After
+	if s.cfg.after != nil {
+		after = s.cfg.after
+	}
+	clients := make([]int, len(s.loops)) // at the beginning
+	for left := steps - 1; left >= 0; left-- {
+		for i, l := range s.loops {
 			done := make(chan struct{})
-			if l.Post(loop.Func(func(l *loop.Loop) { s.hub.StopSome(l, 1/float64(left), why); close(done) }), 0) == nil {
+			if l.Post(loop.Func(func(l *loop.Loop) {
+				l.Each(func(h loop.Handler) {
+					if f, ok := h.(*front); ok {
+						f.refuse(&shuttingDown)
+					}
+				})
+				if left == steps-1 {
+					clients[i] = s.hub.Clients(l)
+				}
+				s.hub.StopAllBut(l, clients[i]*left/steps, restarting)
+				close(done)
+			}), 0) == nil {
 				<-done
 			}
 		}
 		if s.open() == 0 {
 			return
 		}
-		if left > 1 && window > 0 {
+		if left > 0 && window > 0 {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(window / steps):
+			case <-after(window / steps):
 			}
 		}
 	}

@@ -66,8 +66,10 @@ type Config struct {
 
 	// portable makes every connection a pump, as on systems without epoll.
 	portable bool
-	// now is the clock of connections and channels; nil means time.Now.
+	// now is the clock of connections, channels and signatures; nil means time.Now.
 	now func() time.Time
+	// after is the clock of the drain; nil means time.After.
+	after func(time.Duration) <-chan time.Time
 }
 
 // App is an application among those a server serves: apart from the others in everything.
@@ -263,6 +265,13 @@ func (s *Server) check() ([]*hub.Policy, error) {
 		policies = append(policies, &p)
 	}
 	return policies, errors.Join(errs...)
+}
+
+func (s *Server) now() time.Time {
+	if s.cfg.now != nil {
+		return s.cfg.now()
+	}
+	return time.Now()
 }
 
 // app finds an application by key; empty means the default one.

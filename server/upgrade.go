@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/internal/hub"
@@ -22,6 +23,9 @@ type refused struct {
 	status int
 	why    string
 }
+
+// shuttingDown is for those who come too late.
+var shuttingDown = refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
 
 // handshake is an upgrade request that passed every check.
 type handshake struct {
@@ -40,9 +44,6 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 	if e := ws.CheckUpgrade(r); e != nil {
 		return nil, &refused{e.Status, e.Reason}
 	}
-	if s.draining.Load() {
-		return nil, &refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
-	}
 	if !s.originAllowed(r) {
 		return nil, &refused{http.StatusForbidden, fmt.Sprintf("origin %.200q is not allowed: add it to the server's origins", r.Header.Get("Origin"))}
 	}
@@ -52,6 +53,8 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 		return nil, &refused{http.StatusUnauthorized, fmt.Sprintf("there is no app with the key %.100q", q.Get("app"))}
 	}
 	h := &handshake{app: app}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limits.Handshake)
+	defer cancel()
 	u, err := s.auth.User(ctx, r, q.Get("token"))
 	if err != nil {
 		var no *auth.Refusal
@@ -59,6 +62,9 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 			s.log.Warn("identifying a client failed", "addr", r.RemoteAddr, "error", err)
 		}
 		return nil, &refused{http.StatusUnauthorized, auth.Reason(err)}
+	}
+	if s.draining.Load() {
+		return nil, &shuttingDown
 	}
 	h.user = user(u)
 	if h.addr, err = s.gate.enter(r.RemoteAddr); err != nil {
@@ -81,12 +87,14 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 	h, no := s.admitSafely(r.Context(), r)
 	if no != nil {
-		if no.status == http.StatusUpgradeRequired {
+		switch no.status {
+		case http.StatusMethodNotAllowed:
+			w.Header().Set("Allow", "GET")
+		case http.StatusUpgradeRequired:
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 			w.Header().Set("Sec-WebSocket-Version", "13")
-		}
-		if no.status == http.StatusServiceUnavailable {
+		case http.StatusServiceUnavailable:
 			w.Header().Set("Retry-After", "1")
 		}
 		refuse(w, no.status, no.why)
@@ -105,12 +113,15 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		first, _ = rw.Reader.Peek(n)
 		first = append([]byte(nil), first...)
 	}
+	if p, wrapped := conn.(*prefixed); wrapped { // and what the loop read with it before it left it to net/http
+		first, conn = append(first, p.first...), p.Conn
+	}
 	l := s.next()
 	c := s.bun.New()
 	lc, handler := c.Loop()
 	start := func() {
 		lc.Send(h.answer)
-		c.Start(h.app, h.user, h.deflate, h.addr)
+		s.begin(c, h)
 		lc.Feed(first)
 	}
 	fd, ok := -1, false
@@ -128,9 +139,6 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 			start()
 		}), 0)
 	} else {
-		if p, wrapped := conn.(*prefixed); wrapped && len(p.first) > 0 {
-			first = append(first, p.first...)
-		}
 		err = l.Post(loop.Func(func(l *loop.Loop) {
 			l.AttachPump(lc, handler, conn, nil)
 			start()
@@ -145,14 +153,16 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// begin starts the session of a connection that has been admitted.
+func (s *Server) begin(c *bun.Conn, h *handshake) {
+	c.Start(h.app, h.user, h.deflate, h.addr)
+	if s.draining.Load() { // since it was admitted, and Shutdown may have passed this loop already
+		c.Stop(restarting)
+	}
+}
+
 // descriptor takes the socket out of a plain TCP connection, whose Go side is closed: the loop has its own.
 func descriptor(c net.Conn) (fd int, ok bool) {
-	if p, wrapped := c.(*prefixed); wrapped {
-		if len(p.first) > 0 { // net/http has not read what the loop read before it: leave it to a pump
-			return -1, false
-		}
-		c = p.Conn
-	}
 	tc, plain := c.(*net.TCPConn)
 	if !plain {
 		return -1, false
@@ -184,6 +194,9 @@ func (s *Server) accepted(l *loop.Loop, fd int, remote net.Addr, rest *handedOve
 		return
 	}
 	f.SetDeadline(l.Now().Add(s.cfg.Limits.Handshake))
+	if s.draining.Load() {
+		f.refuse(&shuttingDown)
+	}
 }
 
 // Data implements loop.Handler: the first bytes decide who the connection is for.
@@ -193,6 +206,10 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 	if had > 0 {
 		f.buf = append(f.buf, b...)
 		in = f.buf
+	}
+	if in[0] == tlsHandshake {
+		f.refuse(&refused{http.StatusBadRequest, "this port speaks plain HTTP, and the client began TLS: connect with ws:// or http://"})
+		return len(b)
 	}
 	what, r, n := ws.SniffRequest(in)
 	if what == ws.Ours && !f.srv.isSocketPath(r.URL.Path) {
@@ -213,23 +230,21 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 	f.asked = true
 	f.Pause() // what follows the request waits for its answer
 	l := f.Conn.Loop()
-	ctx, cancel := context.WithTimeout(context.Background(), f.srv.cfg.Limits.Handshake)
-	decide := func() {
-		defer cancel()
-		h, no := f.srv.admitSafely(ctx, r)
+	if f.srv.cfg.Auth == nil { // nobody is asked, so nothing can take long
+		f.answer(f.srv.admit(context.Background(), r))
+		return n - had
+	}
+	go func() {
+		h, no := f.srv.admitSafely(context.Background(), r)
 		if l.Post(loop.Func(func(*loop.Loop) { f.answer(h, no) }), 0) != nil && h != nil {
 			h.addr.Release()
 		}
-	}
-	if f.srv.cfg.Auth == nil { // nobody is asked, so nothing can take long
-		h, no := f.srv.admit(ctx, r)
-		cancel()
-		f.answer(h, no)
-	} else {
-		go decide()
-	}
+	}()
 	return n - had
 }
+
+// tlsHandshake is the first byte of a TLS connection.
+const tlsHandshake = 0x16
 
 // admitSafely is admit, with a panic of the application's code as a refusal.
 func (s *Server) admitSafely(ctx context.Context, r *http.Request) (h *handshake, no *refused) {
@@ -251,16 +266,19 @@ func (f *front) answer(h *handshake, no *refused) {
 		return
 	}
 	if no != nil {
-		f.Shut(httpRefusal(no), errors.New(no.why), lingerTime)
+		f.refuse(no)
 		return
 	}
 	c := f.srv.bun.New()
 	lc, handler := c.Loop()
 	lc.Become(&f.Conn, handler)
 	lc.Send(h.answer)
-	c.Start(h.app, h.user, h.deflate, h.addr)
+	f.srv.begin(c, h)
 	lc.Resume()
 }
+
+// refuse ends the connection with an HTTP response.
+func (f *front) refuse(no *refused) { f.Shut(httpRefusal(no), errors.New(no.why), lingerTime) }
 
 // handOver gives the connection to net/http with the bytes it has sent.
 func (f *front) handOver(first []byte) {
@@ -275,11 +293,19 @@ func (f *front) handOver(first []byte) {
 
 // Timeout implements loop.Handler.
 func (f *front) Timeout(*loop.Conn) {
-	f.Shut(httpRefusal(&refused{http.StatusRequestTimeout, fmt.Sprintf("no complete request within %v", f.srv.cfg.Limits.Handshake)}), errors.New("handshake timeout"), lingerTime)
+	limit := f.srv.cfg.Limits.Handshake
+	if f.asked {
+		f.refuse(&refused{http.StatusServiceUnavailable, fmt.Sprintf("identifying the client took longer than %v", limit)})
+		return
+	}
+	f.refuse(&refused{http.StatusRequestTimeout, fmt.Sprintf("no complete request within %v", limit)})
 }
 
 // Drained implements loop.Handler.
 func (f *front) Drained(*loop.Conn, []loop.Dropped) {}
+
+// Slow implements loop.Handler.
+func (f *front) Slow(*loop.Conn) ([]byte, time.Duration) { return nil, 0 }
 
 // Closed implements loop.Handler.
 func (f *front) Closed(*loop.Conn, error) { f.buf = nil }

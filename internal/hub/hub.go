@@ -150,8 +150,10 @@ func (h *Hub) Close() {
 		close(h.stop)
 	}
 	h.janitor.Wait()
-	h.hooks.wait()
 }
+
+// Hooked returns when the hook has been told everything, or ctx ends: with false. It is for a hub whose loops have ended.
+func (h *Hub) Hooked(ctx context.Context) bool { return h.hooks.wait(ctx) }
 
 // Stats counts what happened.
 func (h *Hub) Stats() *Stats { return &h.stats }
@@ -325,7 +327,8 @@ func (w *window) add(k Key, id string, pos Position, expires time.Time) {
 		delete(w.ids, w.order[0])
 		w.order = w.order[1:]
 	}
-	key := windowKey{k, id}
+	k.Name = strings.Clone(k.Name) // both may be pieces of a client's frame
+	key := windowKey{k, strings.Clone(id)}
 	if _, again := w.ids[key]; !again {
 		w.order = append(w.order, key)
 	}

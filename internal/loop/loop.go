@@ -126,6 +126,22 @@ func (l *Loop) Polls() bool { return l.poll.polls() }
 // Conns is the number of connections the loop owns. Any goroutine.
 func (l *Loop) Conns() int { return int(l.conns.Load()) }
 
+// MaxQueued is how many bytes may wait for one connection that does not read.
+func (l *Loop) MaxQueued() int { return l.cfg.MaxQueued }
+
+// Full reports that this turn has enough to write: a handler that answers input with much more than it is leaves the
+// rest of the input for the next turn. On the loop.
+func (l *Loop) Full() bool { return l.turn.full() }
+
+// Each calls f with the handler of every connection that is not over. On the loop.
+func (l *Loop) Each(f func(Handler)) {
+	for _, c := range l.table {
+		if c != nil && !c.Closing() {
+			f(c.h)
+		}
+	}
+}
+
 // Now is the time at which this turn began.
 func (l *Loop) Now() time.Time { return l.now }
 

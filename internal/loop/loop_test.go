@@ -92,6 +92,7 @@ type end struct {
 	timeout func()
 	drained func([]Dropped)
 	onClose func(error)
+	slow    string // what a slow peer is told
 	closed  chan error
 }
 
@@ -113,6 +114,8 @@ func (e *end) Drained(_ *Conn, d []Dropped) {
 		e.drained(d)
 	}
 }
+
+func (e *end) Slow(*Conn) ([]byte, time.Duration) { return []byte(e.slow), time.Minute }
 
 func (e *end) Closed(_ *Conn, reason error) {
 	if e.onClose != nil {

@@ -46,7 +46,7 @@ func (c *Conn) owner() *Conn {
 }
 
 func (c *Conn) askMore() {
-	if c.x != nil && c.x.pump != nil && c.flags&(flagPaused|flagClosed) == 0 {
+	if c.x != nil && c.x.pump != nil && c.flags&(flagPaused|flagClosed) == 0 && len(c.x.unread) == 0 {
 		c.x.pump.more()
 	}
 }
@@ -146,9 +146,18 @@ func (p *pump) wrote(n int, err error) {
 	c.emptied()
 }
 
+// shut ends our side of the stream, where that can be done alone. It reports whether it can.
+func (p *pump) shut() bool {
+	w, ok := p.rw.(interface{ CloseWrite() error })
+	if ok {
+		go w.CloseWrite() // TLS writes, and may wait
+	}
+	return ok
+}
+
 func (p *pump) close() {
 	p.once.Do(func() {
 		close(p.end)
-		p.rw.Close()
+		go p.rw.Close() // here, too
 	})
 }

@@ -105,7 +105,7 @@ func (c *Conn) enqueue(runs []run, skip int) {
 		x.dropUnits(nil, q.bytes-limit)
 		// What one turn brings may be more than the limit; a connection is slow when something older waits too.
 		if q.bytes > limit && had > 0 {
-			c.Abort(ErrSlow)
+			c.slow()
 			return
 		}
 	}
@@ -115,6 +115,21 @@ func (c *Conn) enqueue(runs []run, skip int) {
 		c.flags |= flagWriting
 		c.interest()
 	}
+}
+
+// slow ends a connection that does not read. Its queue ends behind the item that is being written, which is the end of
+// a unit; behind that goes what the handler has to say.
+func (c *Conn) slow() {
+	defer c.rescue()
+	last, grace := c.h.Slow(c)
+	if len(last) == 0 {
+		c.Abort(ErrSlow)
+		return
+	}
+	q := &c.x.queue
+	q.cut(q.head + max(q.busy, 1))
+	q.push(item{b: last})
+	c.close(ErrSlow, grace)
 }
 
 // keep returns b for a queue: by reference where it is a good part of its log, else copied, so that a small
@@ -132,11 +147,23 @@ func (r *run) keep(b []byte) []byte {
 }
 
 func (q *queue) push(it item) {
-	if q.head > 0 && q.head == len(q.items) {
-		q.items, q.head = q.items[:0], 0
+	// A queue that is never empty must not grow by what has been written.
+	if q.head > len(q.items)/2 && len(q.items) == cap(q.items) {
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
 	}
 	q.items = append(q.items, it)
 	q.bytes += len(it.b)
+}
+
+// cut drops the items from the i-th on.
+func (q *queue) cut(i int) {
+	for _, it := range q.items[i:] {
+		q.bytes -= len(it.b)
+	}
+	clear(q.items[i:])
+	q.items = q.items[:i]
 }
 
 // dropUnits leaves out waiting units, oldest first: all of g, or, for nil, of DropOldest groups until over bytes

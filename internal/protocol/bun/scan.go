@@ -19,6 +19,8 @@ type command struct {
 	channel, channels, data, name, auth, channelData, dataByOne field
 	id, messageID, ack                                          field
 	since, epoch, rewind, token, except, mid                    field
+
+	size int // of the frame
 }
 
 const maxDepth = 128
@@ -68,6 +70,7 @@ func (c *command) slot(key string) *field {
 // decode reads a frame. Unknown fields are skipped; of a field given twice the last counts.
 func decode(s string) (c command, err error) {
 	sc := scanner{s: s}
+	c.size = len(s)
 	err = sc.object(func(key string, v field) {
 		if f := c.slot(key); f != nil {
 			*f = v

@@ -23,6 +23,7 @@ const Subprotocol = "realtime.v1.json"
 
 const (
 	batchMax     = 50
+	maxMID       = 128              // bytes of a message id
 	expectWarned = 30 * time.Second // before a token expires, the client is told
 )
 
@@ -109,6 +110,9 @@ func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end Releaser) {
 	s.socket.Start(s.room.Socket, s, deflate)
 }
 
+// Stop tells the client why, and ends the connection. On the loop.
+func (c *Conn) Stop(why *hub.Error) { c.s.Stop(why) }
+
 // hearUser subscribes to the user's own channel, so that what is sent to the user arrives without being asked for.
 func (s *session) hearUser(u *hub.User) {
 	if u.ID == "" {
@@ -159,7 +163,11 @@ func (s *session) command(text string) {
 			return
 		}
 	}
-	channel, _ := c.channel.text()
+	channel, isText := c.channel.text()
+	if !isText && c.channel.there() {
+		s.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("channel is %.40s; it must be a string", c.channel)})
+		return
+	}
 	if !ok || name == "" {
 		s.unknown(req, channel, "", c)
 		return
@@ -192,7 +200,7 @@ func (s *session) command(text string) {
 // check refuses what could not be given back.
 func (r *request) check() *hub.Error {
 	for _, f := range [2]field{r.id, r.messageID} {
-		if f.there() && (len(f) > 128 || f[0] == '{' || f[0] == '[') {
+		if f.there() && (len(f) > 128 || strings.IndexByte("{[tf", f[0]) >= 0) {
 			return &hub.Error{Code: hub.BadRequest, Message: "id and messageId are numbers or strings of at most 126 bytes"}
 		}
 	}
@@ -204,7 +212,15 @@ func (c *command) payload() string {
 	if c.data == "" {
 		return "null"
 	}
-	return string(c.data)
+	return c.own(string(c.data))
+}
+
+// own returns s, a piece of the frame, so that who keeps it does not keep a frame that is much longer.
+func (c *command) own(s string) string {
+	if c.size > 2*len(c.data)+1024 {
+		return strings.Clone(s)
+	}
+	return s
 }
 
 func (s *session) subscribe(c command, channel string, req *request) {
@@ -248,8 +264,13 @@ func (f field) json() string {
 
 func (s *session) publish(c command, channel string, req *request) {
 	name, _ := c.name.text()
-	ev := &hub.Event{Name: name, Data: c.payload()}
-	ev.ID, _ = c.mid.text()
+	ev := &hub.Event{Name: c.own(name), Data: c.payload()}
+	mid, _ := c.mid.text()
+	if len(mid) > maxMID {
+		s.Done(channel, hub.Position{}, nil, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("mid is %d bytes, more than %d", len(mid), maxMID)}, req)
+		return
+	}
+	ev.ID = c.own(mid)
 	if c.except.there() {
 		ids, err := c.except.list(100)
 		if err != nil {
@@ -623,6 +644,11 @@ func (s *session) Drained(dropped []loop.Dropped) {
 // Idle implements socket.Room.
 func (s *session) Idle() {
 	s.socket.Close(reasons[hub.Idle].close, "no sign of life", socket.ErrIdle)
+}
+
+// Slow implements socket.Room.
+func (s *session) Slow() (int, string) {
+	return reasons[hub.SlowConsumer].close, fmt.Sprintf("this connection reads too slowly: more than %d bytes waited for it", s.socket.Loop().MaxQueued())
 }
 
 // Closed implements socket.Room.
