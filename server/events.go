@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -51,9 +52,8 @@ func (s *Server) publishHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMethodNotAllowed, "events are published with POST, this is a "+r.Method)
 		return
 	}
-	s.limitBody(w, r)
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	out, err := s.trigger(r)
+	r = s.limitBody(w, r)
+	out, err := s.trigger(r, http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		var b *badRequest
 		if !errors.As(err, &b) {
@@ -69,7 +69,7 @@ func (s *Server) publishHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(out)
 }
 
-func (s *Server) trigger(r *http.Request) ([]byte, error) {
+func (s *Server) trigger(r *http.Request, in io.Reader) ([]byte, error) {
 	app := s.apps["id:"+r.PathValue("app")]
 	if app == nil {
 		return nil, bad(http.StatusNotFound, "there is no app %.100q", r.PathValue("app"))
@@ -79,7 +79,7 @@ func (s *Server) trigger(r *http.Request) ([]byte, error) {
 	if err := auth.VerifyQuery(r, keys, now, ""); err != nil {
 		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
 	}
-	body, err := io.ReadAll(r.Body)
+	body, err := io.ReadAll(in)
 	if err != nil {
 		return nil, s.badBody(err)
 	}
@@ -88,7 +88,7 @@ func (s *Server) trigger(r *http.Request) ([]byte, error) {
 	}
 	var t trigger
 	if err := json.Unmarshal(body, &t); err != nil {
-		return nil, bad(http.StatusBadRequest, "the body is not the JSON of an event: %v", err)
+		return nil, badJSON(err)
 	}
 	ev, channels, err := s.event(r, app, &t)
 	if err != nil {
@@ -119,6 +119,20 @@ func (s *Server) badBody(err error) error {
 	return bad(http.StatusBadRequest, "the body could not be read: %v", err)
 }
 
+// badJSON is why a body is no trigger.
+func badJSON(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &wrong):
+		return bad(http.StatusBadRequest, "the body is not JSON: %v", err)
+	case wrong.Field == "":
+		return bad(http.StatusBadRequest, "the body is %s where an object with name, channels and data should be", wrong.Value)
+	case wrong.Type.Kind() == reflect.Slice:
+		return bad(http.StatusBadRequest, "%s is %s where a list of strings should be", wrong.Field, wrong.Value)
+	}
+	return bad(http.StatusBadRequest, "%s has %s where a string should be", wrong.Field, wrong.Value)
+}
+
 // event checks a trigger and makes the event of it.
 func (s *Server) event(r *http.Request, app *hub.App, t *trigger) (*hub.Event, []string, error) {
 	if err := hub.CheckEventName(t.Name, 200); err != nil {
@@ -132,7 +146,7 @@ func (s *Server) event(r *http.Request, app *hub.App, t *trigger) (*hub.Event, [
 		channels = append(channels, q["channels"]...)
 	}
 	if len(channels) == 0 {
-		return nil, nil, bad(http.StatusBadRequest, "the event names no channels")
+		return nil, nil, bad(http.StatusBadRequest, "the event names no channels: give channel or channels")
 	}
 	if len(channels) > maxChannels {
 		return nil, nil, bad(http.StatusBadRequest, "the event goes to %d channels, more than %d: send it in several requests", len(channels), maxChannels)

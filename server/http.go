@@ -51,17 +51,18 @@ func (s *Server) authorizeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "there is no app with this key")
 		return
 	}
-	s.limitBody(w, r)
-	s.sign[app.ID].ServeHTTP(w, r)
+	s.sign[app.ID].ServeHTTP(w, s.limitBody(w, r))
 }
 
-// limitBody gives the request's body as long to arrive as the request itself had.
-func (s *Server) limitBody(w http.ResponseWriter, r *http.Request) {
+// limitBody returns a request whose body has as long to arrive as the request itself had.
+func (s *Server) limitBody(w http.ResponseWriter, r *http.Request) *http.Request {
 	c := http.NewResponseController(w)
 	if r.Body == http.NoBody || c.SetReadDeadline(time.Now().Add(s.cfg.Limits.Handshake)) != nil {
-		return // some middleware hides the connection: limiting it is left to whoever serves it
+		return r // some middleware hides the connection: limiting it is left to whoever serves it
 	}
+	r = r.WithContext(r.Context()) // the original's body is how net/http knows what is left to read
 	r.Body = &limitedBody{r.Body, c}
+	return r
 }
 
 type limitedBody struct {

@@ -1,11 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -322,14 +322,16 @@ func httpRefusal(no *refused) []byte {
 }
 
 func errorBody(status int, why string) []byte {
-	b, err := json.Marshal(struct {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // people read it, and reasons quote query strings
+	if err := enc.Encode(struct {
 		Error string `json:"error"`
 		Code  int    `json:"code"`
-	}{why, status})
-	if err != nil {
+	}{why, status}); err != nil {
 		panic(err) // strings and numbers always marshal
 	}
-	return append(b, '\n')
+	return b.Bytes()
 }
 
 // prefixed is a connection some of whose bytes were read already.
@@ -347,4 +349,10 @@ func (p *prefixed) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-var _ io.Reader = (*prefixed)(nil)
+// CloseWrite lets net/http end its side first, so that what it said last is not lost.
+func (p *prefixed) CloseWrite() error {
+	if c, ok := p.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}
