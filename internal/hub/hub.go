@@ -10,6 +10,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
@@ -191,7 +192,7 @@ func (h *Hub) Publish(ctx context.Context, k Key, ev *Event) (Position, error) {
 		select {
 		case <-full:
 		case <-ctx.Done():
-			return Position{}, errors.Join(ErrOverloaded, ctx.Err())
+			return Position{}, fmt.Errorf("%w: %w", ErrOverloaded, ctx.Err())
 		case <-h.stop:
 			return Position{}, ErrClosed
 		}
