@@ -26,7 +26,8 @@ var ErrStopped = errors.New("loop: stopped")
 
 // Config of a Loop. The zero value works.
 type Config struct {
-	// MaxQueued is how many bytes may wait for one connection that does not read. Zero means 4 MiB.
+	// MaxQueued is how many bytes may wait for one connection that does not read, behind what its socket or a pump's
+	// writer has taken. Zero means 4 MiB.
 	MaxQueued int
 	// Portable makes the loop wait on a Go channel instead of epoll, so that only pumps can be attached: what
 	// systems without epoll use, and what makes a loop testable in a synctest bubble.

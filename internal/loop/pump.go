@@ -109,7 +109,7 @@ func (p *pump) start() {
 		return
 	}
 	p.writing = true
-	q.busy = len(q.items) - q.head
+	q.busy, q.hand = len(q.items)-q.head, q.bytes
 	n := q.bytes
 	var b []byte
 	if q.busy == 1 {
@@ -137,7 +137,7 @@ func (p *pump) wrote(n int, err error) {
 		return
 	}
 	q := &c.x.queue
-	q.busy = 0
+	q.busy, q.hand = 0, 0
 	q.wrote(n)
 	if q.head < len(q.items) {
 		p.start()

@@ -7,8 +7,12 @@ type queue struct {
 	items []item
 	head  int
 	bytes int
-	busy  int // items at the head that a pump is writing
+	busy  int // items at the head that a pump is writing, and
+	hand  int // their bytes
 }
+
+// waiting is how many bytes neither the socket nor a pump's writer has taken.
+func (q *queue) waiting() int { return q.bytes - q.hand }
 
 type item struct {
 	b     []byte
@@ -71,8 +75,8 @@ func (c *Conn) emit(runs []run) {
 func (c *Conn) enqueue(runs []run, skip int) {
 	x := c.extra()
 	q := &x.queue
-	had := q.bytes
-	atOnce := x.pump != nil && had == 0 // the writer takes all of it, as a socket would: nothing has waited
+	had := q.waiting()
+	atOnce := x.pump != nil && q.bytes == 0 // the writer takes all of it, as a socket would: nothing has waited
 	for i := range runs {
 		r := &runs[i]
 		if skip >= len(r.b) {
@@ -101,10 +105,10 @@ func (c *Conn) enqueue(runs []run, skip int) {
 		q.push(item{b: r.keep(r.b[skip:])})
 		skip = 0
 	}
-	if limit := c.loop.cfg.MaxQueued; q.bytes > limit {
-		x.dropUnits(nil, q.bytes-limit)
+	if limit := c.loop.cfg.MaxQueued; q.waiting() > limit {
+		x.dropUnits(nil, q.waiting()-limit)
 		// What one turn brings may be more than the limit; a connection is slow when something older waits too.
-		if q.bytes > limit && had > 0 {
+		if q.waiting() > limit && had > 0 {
 			c.slow()
 			return
 		}
