@@ -64,6 +64,9 @@ type Config struct {
 	Messages int
 	// Size is the length of a message's data in bytes of JSON; by default 128, at least 80.
 	Size int
+	// Burst, unless zero, lets the server's own program publish in place of the publishing connections: one connection
+	// asks for bursts in which each of Publishers goroutines broadcasts so many messages. See [Burst].
+	Burst int
 	// Except leaves one subscriber out of every message, another one each time. It excludes PerConn above 1.
 	Except bool
 
@@ -100,6 +103,7 @@ func (c Config) withDefaults() (Config, error) {
 	notNegative("rate", c.Rate)
 	notNegative("window", float64(c.Window))
 	notNegative("messages", float64(c.Messages))
+	notNegative("burst", float64(c.Burst))
 	notNegative("size", float64(c.Size))
 	notNegative("connections", float64(c.Connections))
 	notNegative("opening", float64(c.Opening))
@@ -141,8 +145,11 @@ func (c Config) withDefaults() (Config, error) {
 		if c.Except && c.Subscribers < 2 {
 			errs = append(errs, errors.New("leaving one subscriber out needs at least two of them"))
 		}
-		if c.Window < 4 {
-			errs = append(errs, fmt.Errorf("window is %d: at least 4", c.Window))
+		if c.Burst > 0 && (c.Channels > 1 || c.Except || c.Rate > 0) {
+			errs = append(errs, errors.New("the server's program publishes to one channel, to every subscriber, as fast as the window allows"))
+		}
+		if c.Window < max(4, c.Burst) {
+			errs = append(errs, fmt.Errorf("window is %d: at least 4, and not less than a burst", c.Window))
 		}
 		if c.Size < 80 {
 			errs = append(errs, fmt.Errorf("size is %d bytes: at least 80, so that the numbers fit", c.Size))
@@ -156,6 +163,14 @@ func (c Config) withDefaults() (Config, error) {
 
 // subscribing is how many connections subscribe in a fan-out.
 func (c Config) subscribing() int { return c.Channels * c.Subscribers / c.PerConn }
+
+// publishing is how many connections publish, or ask the server's program to.
+func (c Config) publishing() int {
+	if c.Burst > 0 {
+		return 1
+	}
+	return c.Publishers
+}
 
 // Run opens the connections, does the work, closes the connections and reports. It returns an error when the run
 // could not be completed: the server refused something, closed a connection or spoke another protocol. Messages
@@ -282,6 +297,9 @@ func (c Config) shape() string {
 	}
 	if c.Publishers > 1 {
 		fmt.Fprintf(&b, " %d publishers", c.Publishers)
+	}
+	if c.Burst > 0 {
+		b.WriteString(" inside the program")
 	}
 	if c.Except {
 		b.WriteString(" except")

@@ -23,6 +23,33 @@ const (
 	beforeC = `,"c":"` + channelPrefix
 )
 
+// BurstEvent asks the program in which the server is embedded to broadcast; its data is a [Burst].
+const BurstEvent = "bench.burst"
+
+// Burst says what to broadcast: publishers 0 to Publishers-1 each send the messages From to From+Count-1, in this
+// order, with Data, to BurstChannel as BurstMessage.
+type Burst struct {
+	From       int `json:"from"`
+	Count      int `json:"count"`
+	Publishers int `json:"publishers"`
+	Size       int `json:"size"`
+}
+
+// BurstChannel and BurstMessage are where the messages of a burst go, and their event.
+const (
+	BurstChannel = channelPrefix + "0"
+	BurstMessage = eventName
+)
+
+// Data appends the data of one message.
+func (b Burst) Data(dst []byte, publisher, n int) []byte {
+	dst = append(dst, `{"n":`...)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	dst = append(dst, beforeG...)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	return append(dst, restOfData(publisher, 0, b.Size)...)
+}
+
 // delivery is what a message says about itself.
 type delivery struct {
 	n, g               uint32

@@ -78,8 +78,11 @@ func (s *sequences) leftOut(channel int, n uint32) int {
 // open reports whether the window of a stream admits another message.
 func (s *sequences) open(id streamID) bool {
 	st := &s.streams[id]
-	return st.published-st.received < 4<<s.shift
+	return st.published-st.received < s.window()
 }
+
+// window is how many messages of a stream may be under way.
+func (s *sequences) window() uint32 { return 4 << s.shift }
 
 // expected is how many deliveries everything published so far makes.
 func (s *sequences) expected() int64 {

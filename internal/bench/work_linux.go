@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strconv"
@@ -65,15 +66,15 @@ type fanout struct {
 }
 
 func runFanout(ctx context.Context, c Config) (r Result, err error) {
-	r = Result{Work: c.Work, Shape: c.shape(), Connections: c.subscribing() + c.Publishers + c.Connections}
-	l, err := newLoad(ctx, c, slices.Concat(slices.Repeat([]role{subscriber}, c.subscribing()), slices.Repeat([]role{publisher}, c.Publishers))...)
+	r = Result{Work: c.Work, Shape: c.shape(), Connections: c.subscribing() + c.publishing() + c.Connections}
+	l, err := newLoad(ctx, c, slices.Concat(slices.Repeat([]role{subscriber}, c.subscribing()), slices.Repeat([]role{publisher}, c.publishing()))...)
 	if err != nil {
 		return r, err
 	}
 	defer l.close()
 	l.seq = newSequences(c)
 	f := &fanout{load: l, published: make([]uint32, c.Publishers), latency: &latencies{}}
-	for i := range c.Publishers {
+	for i := range c.publishing() {
 		f.publishers = append(f.publishers, &l.conns[c.subscribing()+i])
 	}
 	for i := range l.seq.streams {
@@ -201,6 +202,9 @@ const maxUnwritten = 64 << 10
 // publish sends what the rate or the windows allow and returns how long to wait for the next message at most.
 func (f *fanout) publish(now time.Duration) (time.Duration, error) {
 	wait := time.Second
+	if f.cfg.Burst > 0 {
+		return wait, f.bursts(f.publishers[0])
+	}
 	for p, c := range f.publishers {
 		if len(c.out) > 0 {
 			continue // epoll tells when it is written
@@ -245,6 +249,29 @@ func (f *fanout) publish(now time.Duration) (time.Duration, error) {
 		}
 	}
 	return wait, nil
+}
+
+// bursts asks the server's program for as many bursts as the windows allow.
+func (f *fanout) bursts(c *conn) error {
+	for len(c.out) == 0 && (f.limit == 0 || f.inPhase < f.limit) {
+		for id := range f.seq.streams {
+			if st := &f.seq.streams[id]; st.published-st.received+uint32(f.cfg.Burst) > f.seq.window() {
+				return nil
+			}
+		}
+		from := f.seq.streams[0].published
+		f.frame = fmt.Appendf(f.frame[:0], `{"event":"%s","data":{"from":%d,"count":%d,"publishers":%d,"size":%d}}`,
+			BurstEvent, from, f.cfg.Burst, f.cfg.Publishers, f.cfg.Size)
+		c.out = appendFrame(c.out, opText, f.frame, f.key)
+		for id := range f.seq.streams {
+			f.seq.streams[id].published += uint32(f.cfg.Burst)
+			f.inPhase += f.cfg.Burst
+		}
+		if err := f.flush(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // besides is an echo load that runs on a thread of its own during a fan-out.

@@ -26,6 +26,7 @@ import (
 type server struct {
 	name        string
 	tls, except bool   // what it can do
+	inside      bool   // its own program publishes; it takes part in rows for that only
 	token       string // for publishers
 	// prepare finds or builds what the command needs; its error says why the server is skipped.
 	prepare func(ctx context.Context, e env) error
@@ -53,6 +54,15 @@ var servers = []server{
 				program = filepath.Join(e.tmp, "realtime")
 			}
 			return []string{program, "serve", "--config", config}, err
+		},
+	},
+	{
+		name: "ours, embedded", inside: true,
+		prepare: func(ctx context.Context, e env) error {
+			return goBuild(ctx, e.dir, filepath.Join(e.tmp, "embedded"), "./embedded")
+		},
+		command: func(e env, port int, tls bool) ([]string, error) {
+			return []string{filepath.Join(e.tmp, "embedded"), "-port", strconv.Itoa(port)}, nil
 		},
 	},
 	{
