@@ -291,7 +291,7 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 			h.release()
 		}
 	}
-	if f.srv.cfg.Auth == nil { // nobody is asked, so nothing can take long
+	if !f.srv.auth.MustWait(r, r.URL.Query().Get("token")) {
 		h, no := f.srv.admit(ctx, r)
 		cancel()
 		f.answer(h, no)
