@@ -164,7 +164,10 @@ func (s *Server) postBatch(c *call) (any, error) {
 		}
 		o, err := s.outgoing(c, &body.Batch[i], id)
 		if err != nil {
-			return nil, fmt.Errorf("event %d of the batch: %w", i+1, err)
+			if b, ok := errors.AsType[*badRequest](err); ok {
+				b.why = fmt.Sprintf("event %d of the batch: %s", i+1, b.why)
+			}
+			return nil, err
 		}
 		all = append(all, o)
 		asked = asked || len(o.info) > 0
