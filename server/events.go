@@ -45,6 +45,9 @@ func bad(status int, format string, args ...any) error {
 
 // publishHTTP is POST /apps/{id}/events of the Pusher HTTP API.
 func (s *Server) publishHTTP(w http.ResponseWriter, r *http.Request) {
+	if id := r.Header.Get("X-Idempotency-Key"); id != "" && len(id) <= 128 {
+		w.Header().Set("X-Idempotency-Key", id) // tells the sender that it may repeat the request
+	}
 	out, err := s.trigger(r)
 	if err != nil {
 		var b *badRequest
