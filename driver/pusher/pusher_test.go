@@ -28,13 +28,14 @@ var testTime = time.Unix(1353088179, 0)
 type request struct {
 	method, uri, host, body string
 	header                  http.Header
+	ctx                     context.Context
 }
 
 // far is a server's HTTP API without the network: what it answers to each request.
 type far func(r request) (*http.Response, error)
 
 func (f far) RoundTrip(r *http.Request) (*http.Response, error) {
-	got := request{method: r.Method, uri: r.URL.RequestURI(), host: r.URL.Scheme + "://" + r.URL.Host, header: r.Header}
+	got := request{method: r.Method, uri: r.URL.RequestURI(), host: r.URL.Scheme + "://" + r.URL.Host, header: r.Header, ctx: r.Context()}
 	if r.Body != nil {
 		b, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -198,7 +199,7 @@ func TestRequestsAreThoseOfTheProtocol(t *testing.T) {
 			var got []request
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				b, _ := io.ReadAll(r.Body)
-				got = append(got, request{r.Method, r.RequestURI, r.Host, string(b), r.Header})
+				got = append(got, request{r.Method, r.RequestURI, r.Host, string(b), r.Header, nil})
 				io.WriteString(w, tt.says)
 			}))
 			defer srv.Close()
