@@ -145,6 +145,11 @@ func (d *Driver) check(m *realtime.Message) error {
 	if n := len(m.ExceptSockets); n > 1 {
 		return fmt.Errorf("the Pusher HTTP API can leave out one connection, not %d", n)
 	}
+	for _, c := range m.Channels {
+		if kind, _ := channelname.Split(c); kind == channelname.Encrypted && !sealed(m.Data) {
+			return fmt.Errorf("channel %q is end-to-end encrypted, but the data is not: send it through the middleware of package encrypted", c)
+		}
+	}
 	if name := d.eventName(m.Event); len(name) > realtime.MaxEventName {
 		return fmt.Errorf("with the namespace its name has %d bytes, more than %d", len(name), realtime.MaxEventName)
 	}
@@ -160,6 +165,13 @@ func (d *Driver) check(m *realtime.Message) error {
 		}
 	}
 	return nil
+}
+
+// sealed reports whether data looks like what package encrypted makes. A Broadcaster asks the same; this is for those
+// who call the driver directly.
+func sealed(data []byte) bool {
+	var x struct{ Nonce, Ciphertext string }
+	return json.Unmarshal(data, &x) == nil && x.Nonce != "" && x.Ciphertext != ""
 }
 
 // eventName is the name on the wire: what laravel-echo makes of the same name and namespace when it listens.

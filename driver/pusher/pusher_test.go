@@ -313,6 +313,7 @@ func TestWhatTheProtocolCannotDoIsRefusedBeforeSending(t *testing.T) {
 	}{
 		{Config{}, with(func(m *realtime.Message) { m.ExceptUsers = []string{"ada"} }), `the Pusher HTTP API cannot leave out users (["ada"])`},
 		{Config{Host: "x"}, with(func(m *realtime.Message) { m.ExceptSockets = []string{"1.2", "3.4"} }), `can leave out one connection, not 2`},
+		{Config{}, with(func(m *realtime.Message) { m.Channels = []string{"a", "private-encrypted-a"} }), `channel "private-encrypted-a" is end-to-end encrypted, but the data is not`},
 		{Config{}, with(func(m *realtime.Message) { m.App = "4" }), `it is for app "4", and this driver sends to app "3" only`},
 		{Config{}, with(func(m *realtime.Message) { m.Data = make([]byte, 10241) }), `its data has 10241 bytes, more than the 10240 that the server takes`},
 		{Config{Host: "api-eu.pusher.com"}, with(func(m *realtime.Message) { m.Data = make([]byte, 10241) }), `10241 bytes`},
@@ -357,6 +358,12 @@ func TestInvalidEventsAreRefusedByNumber(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error is\n%v\nand should have %q", err, want)
 		}
+	}
+	if _, err := d.TriggerBatch(t.Context(), []Event{{Channel: "private-encrypted-a", Name: "n", Data: json.RawMessage(`1`)}}); err == nil || !strings.Contains(err.Error(), "but the data is not") {
+		t.Errorf("the error is %v", err)
+	}
+	if _, err := d.Trigger(t.Context(), message("n", `1`, "private-encrypted-a")); err == nil || !strings.Contains(err.Error(), "but the data is not") {
+		t.Errorf("the error is %v", err)
 	}
 	if _, err := d.Trigger(t.Context(), message("pusher:x", `1`, "a")); err == nil || !strings.Contains(err.Error(), "keeps for itself") {
 		t.Errorf("the error is %v", err)
