@@ -52,7 +52,7 @@ func (d *Driver) do(ctx context.Context, c *call, out any) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		answer, failure := d.once(ctx, c)
+		answer, failure := d.once(ctx, c, out != nil)
 		if failure == nil {
 			if out == nil {
 				return nil
@@ -64,7 +64,7 @@ func (d *Driver) do(ctx context.Context, c *call, out any) error {
 			return nil
 		}
 		pause := wait/2 + rand.N(wait/2+1)
-		wait *= 2
+		wait = min(2*wait, maxWait)
 		if failure.RetryAfter > 0 {
 			pause = failure.RetryAfter + rand.N(firstWait)
 		}
@@ -88,8 +88,8 @@ func (d *Driver) describe(c *call) string {
 	return c.method + " " + u.String()
 }
 
-// once sends a request once, and returns the body of a successful answer.
-func (d *Driver) once(ctx context.Context, c *call) ([]byte, *Error) {
+// once sends a request once, and returns the body of a successful answer, whole if it is needed.
+func (d *Driver) once(ctx context.Context, c *call, needed bool) ([]byte, *Error) {
 	limited, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer cancel()
 
@@ -103,12 +103,13 @@ func (d *Driver) once(ctx context.Context, c *call) ([]byte, *Error) {
 	res, body, err := d.exchange(traced, c)
 	var e *Error
 	switch {
-	case err == nil && res.StatusCode/100 == 2:
-		if c.id != "" {
-			d.idempotent.Store(res.Header.Get(idempotencyKey) == c.id)
-		}
-		return body, nil
-	case err == nil:
+	case res == nil:
+		e = &Error{Err: err}
+		unsent := !begun.Load() || cut.Load()
+		hint, forGood := permanent(err)
+		e.hint = hint
+		e.again = !forGood && (unsent || d.safe(c, d.idempotent.Load()))
+	case res.StatusCode/100 != 2:
 		e = d.refused(res, body, len(c.body))
 		known := d.idempotent.Load() || c.id != "" && res.Header.Get(idempotencyKey) == c.id
 		switch {
@@ -117,15 +118,15 @@ func (d *Driver) once(ctx context.Context, c *call) ([]byte, *Error) {
 		case e.Status >= 500 && e.Status != http.StatusNotImplemented:
 			e.again = d.safe(c, known)
 		}
-	case res != nil && res.StatusCode/100 == 2:
-		e = &Error{Status: res.StatusCode, Err: fmt.Errorf("the answer broke off: %w", err)}
-		e.again = d.safe(c, d.idempotent.Load())
 	default:
-		e = &Error{Err: err}
-		unsent := !begun.Load() || cut.Load()
-		hint, forGood := permanent(err)
-		e.hint = hint
-		e.again = !forGood && (unsent || d.safe(c, d.idempotent.Load()))
+		if c.id != "" {
+			d.idempotent.Store(res.Header.Get(idempotencyKey) == c.id)
+		}
+		if err == nil || !needed {
+			return body, nil
+		}
+		e = &Error{Status: res.StatusCode, Err: fmt.Errorf("the server took the request, but its answer cannot be read: %w", err)}
+		e.again = d.safe(c, d.idempotent.Load())
 	}
 	switch {
 	case e.Err == nil:
@@ -143,8 +144,8 @@ func (d *Driver) safe(c *call, idempotent bool) bool {
 	return c.harmless || d.cfg.AtLeastOnce || c.id != "" && idempotent
 }
 
-// exchange sends a request and reads the whole answer. With an error, the response is there if it was the body that
-// could not be read.
+// exchange sends a request and reads the whole answer. With an error, the response is there, and what was read of its
+// body, if it was the body that could not be read to its end.
 func (d *Driver) exchange(ctx context.Context, c *call) (*http.Response, []byte, error) {
 	u := d.base
 	u.Path, u.RawPath = u.Path+c.path, u.RawPath+c.raw

@@ -105,7 +105,6 @@ func TestWhatIsSentAgain(t *testing.T) {
 		{"429", status(429), all},
 		{"a connection that breaks afterwards", lost, safe},
 		{"no answer in time", silent, safe},
-		{"an answer that breaks off", brokenOff, safe},
 		{"500", status(500), safe},
 		{"502", status(502), safe},
 		{"503", status(503), safe},
@@ -183,6 +182,32 @@ func TestWhatIsSentAgain(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestAnAnswerThatBreaksOffIsAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		happens := brokenOff
+		d := driver(t, Config{}, func(r request) (*http.Response, error) { n++; return happens(r) })
+		check := func(what string, err error, requests int, want string) {
+			t.Helper()
+			if n != requests || want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s: sent %d times, and the error is %v", what, n, err)
+			}
+			n = 0
+		}
+		check("a message", d.Send(t.Context(), message("e", "1", "c")), 1, "")
+		_, err := d.Trigger(t.Context(), message("e", "1", "c"), UserCount)
+		check("a message with a question", err, 1, "200 OK: the server took the request, but its answer cannot be read: unexpected EOF")
+		_, err = d.Channels(t.Context(), "")
+		check("a question", err, 3, "cannot be read: unexpected EOF")
+		happens = func(r request) (*http.Response, error) {
+			res, _ := brokenOff(r)
+			res.StatusCode = 400
+			return res, nil
+		}
+		check("a refusal", d.Send(t.Context(), message("e", "1", "c")), 1, "400 Bad Request: {")
+	})
 }
 
 func TestAServerSaysThatItDealsWithRepetitions(t *testing.T) {
