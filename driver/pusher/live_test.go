@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,7 +59,8 @@ func serve(t testing.TB) string {
 // listener is a client of the server.
 type listener struct {
 	*wsclient.Conn
-	t testing.TB
+	t  testing.TB
+	id string // its socket's
 }
 
 func (l listener) read() (frame struct {
@@ -84,25 +86,52 @@ func (l listener) next() realtime.Message {
 	return realtime.Message{Channels: []string{f.Channel}, Event: f.Event, Data: f.Data}
 }
 
-func listen(t testing.TB, addr string, channels ...string) listener {
+func (l listener) say(frame string) {
+	l.t.Helper()
+	if err := l.Write(l.t.Context(), ws.OpText, []byte(frame)); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// ended waits for the server to close the connection, whatever it says before.
+func (l listener) ended() {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		if _, _, err := l.ReadMessage(ctx); err != nil {
+			if _, ok := errors.AsType[*ws.CloseError](err); !ok {
+				l.t.Errorf("the connection ends with %v", err)
+			}
+			return
+		}
+	}
+}
+
+func dial(t testing.TB, addr, query string) listener {
 	t.Helper()
-	c, err := wsclient.Dial(t.Context(), "ws://"+addr+"/ws", nil)
+	c, err := wsclient.Dial(t.Context(), "ws://"+addr+"/ws"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close(1000, "") })
-	l := listener{c, t}
+	l := listener{Conn: c, t: t}
 	var hello struct {
 		SocketID string `json:"socket_id"`
 	}
 	if err := json.Unmarshal(l.read().Data, &hello); err != nil {
 		t.Fatal(err)
 	}
+	l.id = hello.SocketID
+	return l
+}
+
+// listen makes a client that listens to channels.
+func listen(t testing.TB, addr string, channels ...string) listener {
+	t.Helper()
+	l := dial(t, addr, "")
 	for _, ch := range channels {
-		frame, _ := json.Marshal(map[string]string{"event": "subscribe", "channel": ch, "auth": auth.SignChannel(key, secret, hello.SocketID, ch, "")})
-		if err := c.Write(t.Context(), ws.OpText, frame); err != nil {
-			t.Fatal(err)
-		}
+		l.say(fmt.Sprintf(`{"event":"subscribe","channel":%q,"auth":%q}`, ch, auth.SignChannel(key, secret, l.id, ch, "")))
 		if f := l.read(); f.Event != "subscription_succeeded" || f.Channel != ch {
 			t.Fatalf("subscribing to %s is answered with %+v", ch, f)
 		}
@@ -119,23 +148,10 @@ func TestDriver(t *testing.T) {
 }
 
 func TestDriverWithBatches(t *testing.T) {
-	addr := serve(t)
-	needsBatches(t, open(t, addr, pusher.Config{}))
 	drivertest.Run(t, drivertest.Harness{PerChannel: true, NoExcept: true, New: func(t *testing.T) (realtime.Driver, func() realtime.Message) {
 		addr := serve(t)
 		return open(t, addr, pusher.Config{BatchWindow: time.Millisecond}), listen(t, addr, drivertest.Channels...).next
 	}})
-}
-
-func needsBatches(t testing.TB, d *pusher.Driver) {
-	t.Helper()
-	_, err := d.TriggerBatch(t.Context(), []pusher.Event{{Channel: "a", Name: "n", Data: json.RawMessage("1")}})
-	if e, ok := errors.AsType[*pusher.Error](err); ok && e.Status == http.StatusNotFound {
-		t.Skip("the server takes no batches")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // api is a server's HTTP API, without clients: what it takes, it puts into far.
@@ -267,18 +283,71 @@ func TestALostAnswerDoublesNothingAtOurServer(t *testing.T) {
 	want("4")
 }
 
-func TestOurServerIsUnderstood(t *testing.T) {
-	addr := serve(t)
-	listen(t, addr, "orders")
-	d := open(t, addr, pusher.Config{})
-	infos, err := d.Trigger(t.Context(), &realtime.Message{Channels: []string{"orders", "presence-x"}, Event: "e", Data: json.RawMessage("1")}, pusher.UserCount, pusher.SubscriptionCount)
+// jsonOf is for comparing.
+func jsonOf(v any, err error) string {
+	b, _ := json.Marshal(v)
 	if err != nil {
-		t.Fatal(err)
+		return string(b) + " " + err.Error()
 	}
-	if got, _ := json.Marshal(infos); string(got) != `{"orders":{"occupied":false,"user_count":null,"subscription_count":1,"cache":null},"presence-x":{"occupied":false,"user_count":0,"subscription_count":0,"cache":null}}` {
-		t.Errorf("the channels are %s", got)
+	return string(b)
+}
+
+func TestOurServerIsUnderstood(t *testing.T) {
+	who := auth.New()
+	who.Identify(func(r *http.Request) (auth.User, error) { return auth.User{ID: r.URL.Query().Get("user")}, nil })
+	who.Channel("presence-room.{id}", func(context.Context, *auth.User, auth.Params) (auth.Grant, error) { return auth.Grant{}, nil })
+	_, s := realtimetest.Server(t, server.Config{Apps: []server.App{{ID: "1", Keys: []auth.Key{{Key: key, Secret: secret}}}}, Auth: who}, nil)
+	addr := s.Addr
+	ada := dial(t, addr, "?user=ada/b")
+	ada.say(`{"event":"subscribe","channel":"presence-room.a;b,c=d@e"}`)
+	if f := ada.read(); f.Event != "subscription_succeeded" {
+		t.Fatalf("the answer is %+v", f)
 	}
-	err = d.Send(t.Context(), &realtime.Message{Channels: []string{"orders"}, Event: "e", Data: make([]byte, 200<<10)})
+	ada.say(`{"event":"subscribe","channel":"cache-x"}`)
+	if f := ada.read(); f.Event != "subscription_succeeded" {
+		t.Fatalf("the answer is %+v", f)
+	}
+	d := open(t, addr, pusher.Config{})
+	ctx := t.Context()
+	message := func(data string, channels ...string) *realtime.Message {
+		return &realtime.Message{Channels: channels, Event: "e", Data: json.RawMessage(data)}
+	}
+	const room = "presence-room.a;b,c=d@e"
+	for _, tt := range []struct{ what, got, want string }{
+		{
+			"Trigger", jsonOf(d.Trigger(ctx, message("1", room, "cache-x"), pusher.UserCount, pusher.SubscriptionCount)),
+			`{"cache-x":{"occupied":false,"user_count":null,"subscription_count":1,"cache":null},"presence-room.a;b,c=d@e":{"occupied":false,"user_count":1,"subscription_count":1,"cache":null}}`,
+		},
+		{
+			"TriggerBatch", jsonOf(d.TriggerBatch(ctx, []pusher.Event{{Channel: "a", Name: "n", Data: json.RawMessage("1")}, {Channel: room, Name: "n", Data: json.RawMessage("2"), Info: []pusher.Info{pusher.UserCount}}})),
+			`[{"occupied":false,"user_count":null,"subscription_count":null,"cache":null},{"occupied":false,"user_count":1,"subscription_count":null,"cache":null}]`,
+		},
+		{"Channels", jsonOf(d.Channels(ctx, "")), `{"cache-x":{"occupied":true,"user_count":null,"subscription_count":null,"cache":null},"presence-room.a;b,c=d@e":{"occupied":true,"user_count":null,"subscription_count":null,"cache":null}}`},
+		{"Channels with a prefix", jsonOf(d.Channels(ctx, "presence-room.a;", pusher.UserCount)), `{"presence-room.a;b,c=d@e":{"occupied":true,"user_count":1,"subscription_count":null,"cache":null}}`},
+		{"no Channels", jsonOf(d.Channels(ctx, "nobody")), `{}`},
+		{"Channel", jsonOf(d.Channel(ctx, room, pusher.UserCount, pusher.SubscriptionCount)), `{"occupied":true,"user_count":1,"subscription_count":1,"cache":null}`},
+		{"an empty Channel", jsonOf(d.Channel(ctx, "nobody", pusher.SubscriptionCount)), `{"occupied":false,"user_count":null,"subscription_count":0,"cache":null}`},
+		{"Users", jsonOf(d.Users(ctx, room)), `["ada/b"]`},
+		{"no Users", jsonOf(d.Users(ctx, "presence-nobody")), `[]`},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s is\n%s\nand should be\n%s", tt.what, tt.got, tt.want)
+		}
+	}
+	in, err := d.Channel(ctx, "cache-x", pusher.Cache)
+	if err != nil || in.Cache == nil || in.Cache.Data != "1" || in.Cache.TTL <= 29*time.Minute || in.Cache.TTL > 30*time.Minute {
+		t.Errorf("the cache is %+v (%v)", in.Cache, err)
+	}
+	if err := d.TerminateConnections(ctx, "ada/b"); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"1", "1", "2"} {
+		if f := ada.read(); string(f.Data) != want {
+			t.Errorf("ada reads %+v, and should read %s", f, want)
+		}
+	}
+	ada.ended()
+	err = d.Send(ctx, message(`"`+strings.Repeat("x", 200<<10)+`"`, "orders"))
 	if e, ok := errors.AsType[*pusher.Error](err); !ok || e.Status != http.StatusRequestEntityTooLarge || e.Temporary() {
 		t.Errorf("the error is %v", err)
 	}
@@ -287,7 +356,7 @@ func TestOurServerIsUnderstood(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer wrong.Close(t.Context())
-	err = wrong.Send(t.Context(), &realtime.Message{Channels: []string{"orders"}, Event: "e", Data: json.RawMessage("1")})
+	err = wrong.Send(ctx, message("1", "orders"))
 	if e, ok := errors.AsType[*pusher.Error](err); !ok || e.Status != http.StatusUnauthorized {
 		t.Errorf("the error is %v", err)
 	}
@@ -334,7 +403,6 @@ func BenchmarkSendParallel(b *testing.B) {
 // BenchmarkQueue is batches of ten, over eight channels.
 func BenchmarkQueue(b *testing.B) {
 	d := open(b, serve(b), pusher.Config{BatchWindow: 10 * time.Millisecond})
-	needsBatches(b, d)
 	n := 0
 	for b.Loop() {
 		n++

@@ -46,11 +46,11 @@ type WebhookEvent struct {
 	SubscriptionCount     int
 }
 
-// ParseWebhook reads a webhook and checks that one of the keys signed it. It consumes r's body.
+// ParseWebhook reads a webhook and checks that one of the app's keys signed it. It consumes r's body.
 //
 // The error of a webhook that is not genuine is an *auth.Refusal, to be answered with 401; any other is a request that
 // cannot be read, 400. Servers send again what is not answered with 2xx.
-func ParseWebhook(r *http.Request, keys ...auth.Key) (Webhook, error) {
+func ParseWebhook(r *http.Request, app auth.AppKeys) (Webhook, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxWebhook))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -58,8 +58,7 @@ func ParseWebhook(r *http.Request, keys ...auth.Key) (Webhook, error) {
 		}
 		return Webhook{}, fmt.Errorf("pusher: the webhook cannot be read: %w", err)
 	}
-	key := r.Header.Get("X-Pusher-Key")
-	if err := auth.VerifyWebhook(keys, key, r.Header.Get("X-Pusher-Signature"), body); err != nil {
+	if err := auth.VerifyWebhook(r.Header, body, app); err != nil {
 		return Webhook{}, fmt.Errorf("pusher: webhook: %w", err)
 	}
 	var wire struct {
@@ -77,7 +76,7 @@ func ParseWebhook(r *http.Request, keys ...auth.Key) (Webhook, error) {
 	if err := json.Unmarshal(body, &wire); err != nil {
 		return Webhook{}, fmt.Errorf("pusher: the webhook is genuine, but cannot be understood: %w", err)
 	}
-	w := Webhook{Key: key, Time: time.UnixMilli(wire.TimeMS), Events: make([]WebhookEvent, len(wire.Events))}
+	w := Webhook{Key: r.Header.Get("X-Pusher-Key"), Time: time.UnixMilli(wire.TimeMS), Events: make([]WebhookEvent, len(wire.Events))}
 	for i, e := range wire.Events {
 		data := string(e.Data)
 		if len(e.Data) > 0 && (e.Data[0] == '"' || data == "null") {

@@ -13,6 +13,9 @@ import (
 	"github.com/stacksjs/realtime-go/auth"
 )
 
+// hooked is an app with the key "k" and the secret "s".
+var hooked = auth.AppKeys{ID: "3", Keys: []auth.Key{{Key: "k", Secret: "s"}}}
+
 func webhook(body, key, signature string) *http.Request {
 	r := httptest.NewRequest("POST", "/pusher/webhook", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
@@ -23,7 +26,7 @@ func webhook(body, key, signature string) *http.Request {
 
 func TestTheDocumentedWebhookIsRead(t *testing.T) {
 	r := webhook(`{"time_ms":1327078148132,"events":[{"name":"channel_occupied","channel":"my-channel"}]}`, testKey, "c19001ae3963ccb13bf618e5b16ba9848e7e74df0993aa0689168e341c6833cf")
-	got, err := ParseWebhook(r, auth.Key{Key: "new", Secret: "s"}, auth.Key{Key: testKey, Secret: testSecret})
+	got, err := ParseWebhook(r, auth.AppKeys{ID: "3", Keys: []auth.Key{{Key: "new", Secret: "s"}, {Key: testKey, Secret: testSecret}}})
 	want := Webhook{Key: testKey, Time: time.UnixMilli(1327078148132), Events: []WebhookEvent{{Name: ChannelOccupied, Channel: "my-channel"}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("read %+v (%v), and should read %+v", got, err, want)
@@ -41,7 +44,7 @@ func TestEveryEventOfAWebhookIsRead(t *testing.T) {
 		{"name":"cache_miss","channel":"cache-c"},
 		{"name":"subscription_count","channel":"c","subscription_count":42},
 		{"name":"something_new","channel":"c","more":[1]}]}`
-	got, err := ParseWebhook(webhook(body, "k", auth.SignWebhook("s", []byte(body))), auth.Key{Key: "k", Secret: "s"})
+	got, err := ParseWebhook(webhook(body, "k", auth.SignWebhook("s", []byte(body))), hooked)
 	want := []WebhookEvent{
 		{Name: ChannelVacated, Channel: "c"},
 		{Name: MemberAdded, Channel: "presence-c", UserID: "ada"},
@@ -68,13 +71,13 @@ func TestWebhooksThatAreNotTaken(t *testing.T) {
 	}{
 		{webhook(`{}`, "k", "00"), "pusher: webhook: X-Pusher-Signature is not the HMAC-SHA256, in lower-case hex, of the 2 bytes of the body with the secret of key \"k\"", true},
 		{webhook(`{}`, "k", strings.ToUpper(auth.SignWebhook("s", []byte(`{}`)))), "X-Pusher-Signature is not", true},
-		{webhook(`{}`, "other", auth.SignWebhook("s", []byte(`{}`))), `X-Pusher-Key "other" is not one of the keys that are known here`, true},
-		{webhook(`{}`, "", ""), `X-Pusher-Key "" is not`, true},
+		{webhook(`{}`, "other", auth.SignWebhook("s", []byte(`{}`))), `pusher: webhook: X-Pusher-Key is "other", which is not a key of app "3"`, true},
+		{webhook(`{}`, "", ""), `X-Pusher-Key is "", which is not`, true},
 		{sign(long), "pusher: the webhook is longer than 1048576 bytes", false},
 		{sign(``), "pusher: the webhook is genuine, but cannot be understood: unexpected end of JSON input", false},
 		{sign(`{"events":5}`), "pusher: the webhook is genuine, but cannot be understood: ", false},
 	} {
-		_, err := ParseWebhook(tt.r, auth.Key{Key: "k", Secret: "s"})
+		_, err := ParseWebhook(tt.r, hooked)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("the error is\n%v\nand should have\n%s", err, tt.want)
 		}
@@ -82,7 +85,7 @@ func TestWebhooksThatAreNotTaken(t *testing.T) {
 			t.Errorf("%v is a refusal: %t", err, ok)
 		}
 	}
-	if _, err := ParseWebhook(sign(`{}`)); err == nil {
+	if _, err := ParseWebhook(sign(`{}`), auth.AppKeys{}); err == nil {
 		t.Error("without keys, a webhook is taken")
 	}
 }
@@ -95,13 +98,12 @@ func FuzzParseWebhook(f *testing.F) {
 	} {
 		f.Add(body, "0")
 	}
-	key := auth.Key{Key: "k", Secret: "s"}
 	f.Fuzz(func(t *testing.T, body, signature string) {
 		genuine := auth.SignWebhook("s", []byte(body))
-		if _, err := ParseWebhook(webhook(body, "k", signature), key); signature != genuine && err == nil {
+		if _, err := ParseWebhook(webhook(body, "k", signature), hooked); signature != genuine && err == nil {
 			t.Errorf("%q is taken with the signature %q", body, signature)
 		}
-		w, err := ParseWebhook(webhook(body, "k", genuine), key)
+		w, err := ParseWebhook(webhook(body, "k", genuine), hooked)
 		if _, refused := errors.AsType[*auth.Refusal](err); refused {
 			t.Errorf("%q is refused: %v", body, err)
 		}
