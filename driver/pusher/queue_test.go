@@ -530,7 +530,7 @@ func seed(t *testing.T) uint64 {
 // event is taken once or told to OnError, in the order of its sender and channel, and requests under way share no
 // channel.
 func TestAQueueAgainstItsModel(t *testing.T) {
-	rounds := 40
+	rounds := 20
 	if testing.Short() {
 		rounds = 5
 	}
