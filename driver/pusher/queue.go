@@ -66,8 +66,8 @@ func (m *queued) size() int {
 	return n
 }
 
-// alone reports whether a message has a request of its own: a batch has no place for an id, and not more for its
-// channels than a request of its own.
+// alone reports whether a message has a request of its own: a batch has no place for an id, and of so many channels
+// it would hold nothing else.
 func (m *queued) alone() bool { return m.ID != "" || len(m.Channels) >= maxBatch }
 
 // add queues a copy of m.
@@ -79,6 +79,8 @@ func (q *queue) add(ctx context.Context, m *realtime.Message) error {
 	defer q.mu.Unlock()
 	for !q.closed && q.bytes > 0 && q.bytes+size > q.d.cfg.MaxQueue {
 		n, progress := q.count(math.MaxUint64), q.progress
+		q.hurry = q.newest // there is no point in waiting for more
+		q.signal()
 		q.mu.Unlock()
 		select {
 		case <-progress:
