@@ -28,7 +28,14 @@ var variables = []struct{ name, key, doc string }{
 	{"REALTIME_ORIGINS", "server.origins", "Separated by commas."},
 	{"PUSHER_APP_ID", "pusher.appId", ""},
 	{"PUSHER_APP_KEY", "pusher.key", ""},
+	{"PUSHER_KEY", "pusher.key", "Only without PUSHER_APP_KEY."},
 	{"PUSHER_APP_SECRET", "pusher.secret", ""},
+	{"PUSHER_SECRET", "pusher.secret", "Only without PUSHER_APP_SECRET."},
+	{"PUSHER_APP_CLUSTER", "pusher.cluster", ""},
+	{"PUSHER_CLUSTER", "pusher.cluster", "Only without PUSHER_APP_CLUSTER."},
+	{"PUSHER_HOST", "pusher.host", ""},
+	{"PUSHER_PORT", "pusher.port", ""},
+	{"PUSHER_SCHEME", "pusher.scheme", ""},
 	{"REALTIME_JWT_SECRET", "auth.jwt.secret", ""},
 }
 
@@ -413,8 +420,11 @@ func editDistance(a, b string) int {
 
 // Drivers that this build has, and those it knows of.
 var (
-	drivers = []string{"bun", "log", "null"}
-	absent  = []string{"pusher", "socket"}
+	drivers = []string{"bun", "pusher", "log", "null"}
+	absent  = []string{"socket"}
+
+	protocols       = []string{"ws", "pusher"}
+	absentProtocols = []string{"socketio", "sse"}
 )
 
 // check finds what is wrong between keys, and fills in the defaults of driver and address. What could not be read is
@@ -444,6 +454,16 @@ func (c *Config) check(unread []string) []error {
 	default:
 		fail("driver", "driver %.60q is unknown: there are %s", c.Driver, strings.Join(drivers, ", "))
 	}
+	for i, p := range c.Protocols {
+		key := fmt.Sprintf("protocols[%d]", i)
+		switch {
+		case slices.Contains(protocols, p):
+		case slices.Contains(absentProtocols, p):
+			fail(key, "protocol %q is not in this build, which has %s", p, strings.Join(protocols, ", "))
+		default:
+			fail(key, "protocol %.60q is unknown: there are %s", p, strings.Join(protocols, ", "))
+		}
+	}
 	s := &c.Server
 	if s.Host != "" && c.Bun.Host != "" && s.Host != c.Bun.Host && c.where["server.host"] != "REALTIME_HOST" {
 		fail("bun.host", "bun.host is %q and server.host %q, and they mean the same: keep one", c.Bun.Host, s.Host)
@@ -456,12 +476,16 @@ func (c *Config) check(unread []string) []error {
 	if s.Path != "" && (!strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "{} ?#")) {
 		fail("server.path", "server.path is %.60q, and must be a path such as /ws", s.Path)
 	}
+	if s.Prefix != "" && (s.Prefix[0] != '/' || strings.HasSuffix(s.Prefix, "/") || strings.ContainsAny(s.Prefix, "{} ?#%")) {
+		fail("server.prefix", "server.prefix is %.60q, and must be a path such as /realtime, without a slash at its end", s.Prefix)
+	}
 	if s.Drain < 0 {
 		fail("server.drain", "server.drain must not be negative")
 	}
 	if (s.TLS.Cert == "") != (s.TLS.Key == "") {
 		fail("server.tls", "server.tls needs both cert and key")
 	}
+	c.checkPusher(fail)
 	c.checkApps(fail)
 	c.checkJWT(fail)
 	for i, ch := range c.Channels {
@@ -489,7 +513,7 @@ func (c *Config) check(unread []string) []error {
 }
 
 func (c *Config) checkApps(fail func(key, format string, args ...any)) {
-	if p := c.Pusher; p.AppID != "" || p.Key != "" || p.Secret != "" {
+	if p := c.Pusher; c.Driver != "pusher" && (p.AppID != "" || p.Key != "" || p.Secret != "") {
 		for _, x := range [][2]string{{"appId", p.AppID}, {"key", p.Key}, {"secret", string(p.Secret)}} {
 			if x[1] == "" {
 				fail("pusher", "pusher.%s is missing: the default app needs appId, key and secret", x[0])
@@ -515,6 +539,9 @@ func (c *Config) checkApps(fail func(key, format string, args ...any)) {
 			fail(at, "%s has no id", at)
 		}
 		once(ids, at+".id", a.ID)
+		if a.AuthorizedWithin < 0 {
+			fail(at+".authorizedWithin", "%s.authorizedWithin must not be negative", at)
+		}
 		pair := func(at, key string, secret Secret) {
 			switch {
 			case key != "" && secret == "":

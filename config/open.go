@@ -15,6 +15,7 @@ import (
 	"github.com/stacksjs/realtime-go/auth"
 	logdriver "github.com/stacksjs/realtime-go/driver/log"
 	"github.com/stacksjs/realtime-go/driver/null"
+	"github.com/stacksjs/realtime-go/driver/pusher"
 	"github.com/stacksjs/realtime-go/server"
 )
 
@@ -78,6 +79,10 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 		driver = logdriver.New(o.logger)
 	case "null":
 		driver = null.New()
+	case "pusher":
+		if driver, err = pusher.New(c.pusher(o)); err != nil {
+			return nil, c.wrap(err)
+		}
 	case "bun":
 		cfg, err := c.server(o)
 		if err != nil {
@@ -136,7 +141,7 @@ func (a *App) Close(ctx context.Context) error {
 func (c *Config) server(o options) (server.Config, error) {
 	s, l := c.Server, c.Limits
 	cfg := server.Config{
-		Apps: c.apps(), Origins: s.Origins, Path: s.Path, NoCompression: s.Compression != nil && !*s.Compression,
+		Apps: c.apps(), Origins: s.Origins, Path: s.Path, Prefix: s.Prefix, NoCompression: s.Compression != nil && !*s.Compression,
 		CertFile: c.path(s.TLS.Cert), KeyFile: c.path(s.TLS.Key), DrainWindow: time.Duration(s.Drain), Loops: s.Loops, Logger: o.logger,
 		Limits: server.Limits{
 			Connections: l.Connections, ConnectionsPerAddress: l.ConnectionsPerAddress, Handshake: time.Duration(l.Handshake),
@@ -145,6 +150,12 @@ func (c *Config) server(o options) (server.Config, error) {
 			MemberBytes: int(l.MemberBytes), AuthorizeTime: time.Duration(l.AuthorizeTime), Authorizing: l.Authorizing,
 			IdempotencyWindow: time.Duration(l.IdempotencyWindow), Ping: time.Duration(l.Ping), Pong: time.Duration(l.Pong),
 		},
+	}
+	for _, p := range c.Protocols {
+		cfg.Protocols = append(cfg.Protocols, server.Protocol(p))
+	}
+	if c.file != "" && len(c.Protocols) == 0 {
+		cfg.Protocols = []server.Protocol{server.WebSocket}
 	}
 	for _, ch := range c.Channels {
 		cfg.Channels = append(cfg.Channels, ch.policy())
@@ -175,7 +186,10 @@ func (c *Config) apps() []server.App {
 		apps = append(apps, server.App{ID: p.AppID, Keys: []auth.Key{{Key: p.Key, Secret: string(p.Secret)}}})
 	}
 	for _, a := range c.Apps {
-		app := server.App{ID: a.ID}
+		app := server.App{
+			ID: a.ID, NoClientEvents: a.ClientEvents != nil && !*a.ClientEvents, SubscriptionCounts: a.SubscriptionCounts,
+			Watchlists: a.Watchlists, AuthorizedWithin: time.Duration(a.AuthorizedWithin),
+		}
 		if a.Key != "" {
 			app.Keys = append(app.Keys, auth.Key{Key: a.Key, Secret: string(a.Secret)})
 		}
@@ -185,6 +199,57 @@ func (c *Config) apps() []server.App {
 		apps = append(apps, app)
 	}
 	return apps
+}
+
+// pusher translates the section of that name for the driver.
+func (c *Config) pusher(o options) pusher.Config {
+	p := c.Pusher
+	return pusher.Config{
+		AppID: p.AppID, Key: p.Key, Secret: string(p.Secret), Cluster: p.Cluster, Host: p.Host, Port: int(p.Port), Scheme: p.scheme(), Path: p.Path,
+		EventNamespace: p.EventNamespace, MaxPayload: int(p.MaxPayload), Timeout: time.Duration(p.Timeout), BatchWindow: time.Duration(p.BatchWindow),
+		Logger: o.logger,
+	}
+}
+
+func (p Pusher) scheme() string {
+	if p.Scheme == "" && p.UseTLS != nil && !*p.UseTLS {
+		return "http"
+	}
+	return p.Scheme
+}
+
+// checkPusher finds what driver pusher cannot work with.
+func (c *Config) checkPusher(fail func(key, format string, args ...any)) {
+	p := c.Pusher
+	if p.Scheme != "" && p.UseTLS != nil && (p.Scheme == "https") != *p.UseTLS && c.where["pusher.scheme"] != "PUSHER_SCHEME" {
+		fail("pusher.scheme", "pusher.scheme is %q and pusher.useTLS %t: keep one", p.Scheme, *p.UseTLS)
+	}
+	if c.Driver != "pusher" {
+		return
+	}
+	complete := true
+	for _, x := range [][3]string{{"appId", p.AppID, "PUSHER_APP_ID"}, {"key", p.Key, "PUSHER_APP_KEY"}, {"secret", string(p.Secret), "PUSHER_APP_SECRET"}} {
+		if x[1] == "" {
+			complete = false
+			section := "pusher"
+			if c.where[section] == "" {
+				section = "driver"
+			}
+			fail(section, "pusher.%s (or %s) is missing: driver pusher needs appId, key and secret", x[0], x[2])
+		}
+	}
+	if !complete {
+		return
+	}
+	_, err := pusher.New(c.pusher(options{}))
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range all.Unwrap() { // each begins with the field it is about, whose key differs in its case only
+			key := "pusher." + strings.TrimPrefix(err.Error(), "pusher: ")
+			key, what, _ := strings.Cut(key, " ")
+			key = key[:7] + strings.ToLower(key[7:8]) + key[8:]
+			fail(key, "%s %s", key, what)
+		}
+	}
 }
 
 // jwt translates auth.jwt, reading its key's file.

@@ -103,7 +103,7 @@ func TestShutdownDeliversWhatIsQueuedAndSpreadsTheCloses(t *testing.T) {
 				ps = append(ps, s.sluggish("a"))
 			}
 			sent := 0
-			for ; sent < 450; sent++ { // more than sockets hold
+			for ; sent < 400; sent++ { // more than sockets hold
 				s.send(numbered("a", sent))
 			}
 			eventually(t, "bytes are queued", func() bool { return s.queued() > 0 })
@@ -143,7 +143,7 @@ func TestShutdownCutsOffWhoDoesNotReadInTime(t *testing.T) {
 			p, q := s.sluggish("a"), s.sluggish("a")
 			r := s.upgraded("/ws")
 			r.greeted()
-			for n := range 450 {
+			for n := range 400 {
 				s.send(numbered("a", n))
 			}
 			eventually(t, "bytes are queued", func() bool { return s.queued() > 0 })

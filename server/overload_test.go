@@ -314,7 +314,7 @@ func TestWhatASlowConnectionMissesIsCounted(t *testing.T) {
 						sent++
 					}
 				}
-				more(1024) // more than sockets hold
+				more(400) // more than sockets hold
 				s.send(event("b", `1`))
 				other.want(`{"event":"E","channel":"b","data":1}`)
 				received, dropped, last := 0, 0, -1

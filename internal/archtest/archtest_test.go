@@ -19,6 +19,10 @@ var forbidden = []struct{ pkg, dep, why string }{
 	{"", "/auth", "sending needs no authorizer"},
 	{"/driver/log", "third-party", "a driver that writes a log needs only the standard library"},
 	{"/driver/null", "third-party", "a driver that does nothing needs only the standard library"},
+	{"/driver/pusher", "/server", "a driver for another server links none"},
+	{"/driver/pusher", "/internal/hub", "a driver for another server links no hub"},
+	{"/driver/pusher", "/internal/loop", "a driver for another server links no event loop"},
+	{"/driver/pusher", "/config", "configuration knows the drivers, not the other way round"},
 	{"/internal/loop", "/internal/hub", "loops know no channels"},
 	{"/internal/loop", "/internal/ws", "loops know no frames"},
 	{"/internal/loop", "/internal/protocol/", "loops know no protocol"},
@@ -32,6 +36,10 @@ var forbidden = []struct{ pkg, dep, why string }{
 	{"/auth", "/internal/hub", "the authorizer knows no connections"},
 	{"/internal/protocol/bun", "/server", "a protocol's room does not know who mounts it"},
 	{"/internal/protocol/bun", "/auth", "a protocol's room asks the hub"},
+	{"/internal/protocol/pusher", "/server", "a protocol's room does not know who mounts it"},
+	{"/internal/protocol/pusher", "/auth", "a protocol's room asks the hub"},
+	{"/internal/protocol/pusher", "/internal/protocol/bun", "protocols' rooms do not know each other"},
+	{"/internal/protocol/bun", "/internal/protocol/pusher", "protocols' rooms do not know each other"},
 	{"/server", "/config", "configuration knows the server, not the other way round"},
 }
 
