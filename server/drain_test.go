@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -178,9 +179,36 @@ func TestShutdownCutsOffWhoDoesNotReadInTime(t *testing.T) {
 	})
 }
 
+func TestShutdownCutsOffRequestsThatDoNotEndInTime(t *testing.T) {
+	for _, tr := range []transport{loops, overTLS, portable} {
+		before := settled()
+		t.Run(string(tr), func(t *testing.T) {
+			s := startOn(t, tr, Config{Apps: testApps, Limits: Limits{Handshake: time.Hour}})
+			p := s.connect()
+			p.write([]byte("POST /apps/shop/events?" + auth.SignRequest("POST", "/apps/shop/events", nil, []byte("{}"), "k1", "s1", time.Now()) +
+				" HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"))
+			if line, err := p.r.ReadString('\n'); line != "HTTP/1.1 100 Continue\r\n" { // the body is being waited for
+				t.Fatalf("got %q, %v", line, err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- s.Shutdown(ctx) }()
+			eventually(t, "the loops have ended", func() bool { return s.loops[0].Post(loop.Func(func(*loop.Loop) {}), 0) != nil })
+			cancel()
+			if err := <-done; err == nil || err.Error() != "server: HTTP requests under way were cut off: context canceled" {
+				t.Errorf("Shutdown: %v", err)
+			}
+			if b, err := io.ReadAll(p.r); string(b) != "\r\n" { // the end of the 100
+				t.Errorf("then it gets %q, %v", b, err)
+			}
+		})
+		heldAgain(t, before)
+	}
+}
+
 func TestWhoComesWhileTheServerGoesIsToldSo(t *testing.T) {
 	onEach(t, func(t *testing.T, tr transport) {
-		waiting, step := make(chan struct{}), make(chan time.Time)
+		waiting, step := make(chan struct{}, 1), make(chan time.Time)
 		asked, decide := make(chan struct{}), make(chan struct{})
 		a := auth.New()
 		a.AllowAnonymous()

@@ -337,8 +337,8 @@ func TestWhatASlowConnectionMissesIsCounted(t *testing.T) {
 						t.Fatalf("after message %d comes %.60q", last, b)
 					}
 				}
-				if dropped == 0 || last != sent-1 {
-					t.Errorf("%d messages were left out, and the last one received is %d of %d", dropped, last, sent)
+				if dropped == 0 || received+dropped != sent || last != sent-1 {
+					t.Errorf("%d messages were received, the last one number %d, and %d left out, of %d", received, last, dropped, sent)
 				}
 				// It is as good as any other then.
 				more(1)

@@ -64,16 +64,19 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 // listen serves ln: by the loops where they can, which leave to net/http what is not theirs. The function returned
 // stops accepting and waits for requests under way. Under mu.
-func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Context), error) {
+func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Context) error, error) {
 	s.served.Store(true)
 	web := &http.Server{
 		Handler: s, ReadHeaderTimeout: s.cfg.Limits.Handshake, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
-	stop := func(ctx context.Context) {
-		if web.Shutdown(ctx) != nil {
+	stop := func(ctx context.Context) error {
+		err := web.Shutdown(ctx)
+		if err != nil {
 			web.Close()
+			err = fmt.Errorf("server: HTTP requests under way were cut off: %w", err)
 		}
+		return err
 	}
 	tcp, plain := ln.(*net.TCPListener)
 	if s.cfg.CertFile != "" || !plain || !s.loops[0].Polls() {
@@ -95,12 +98,12 @@ func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Cont
 		}
 	}
 	go func() { failed <- web.Serve(rest) }()
-	return func(ctx context.Context) {
+	return func(ctx context.Context) error {
 		for _, l := range s.loops {
 			l.StopListening()
 		}
 		tcp.Close()
-		stop(ctx)
+		return stop(ctx)
 	}, nil
 }
 
@@ -139,9 +142,9 @@ func (h *handedOver) give(c net.Conn) {
 	}()
 }
 
-// Shutdown ends the server in order: new connections are refused, what is queued is written, and the connections
-// are closed one after another over Config.DrainWindow, each told to come back. When ctx ends first, the rest is cut
-// off and its error returned. It also ends a server that is only mounted: register it with
+// Shutdown ends the server in order: new connections are refused, as are those that have not sent a whole request;
+// what is queued is written, and the connections are closed one after another over Config.DrainWindow, each told to
+// come back. When ctx ends first, the rest is cut off and its error returned; Config.Hook is waited for no longer either. It also ends a server that is only mounted: register it with
 // http.Server.RegisterOnShutdown. Later calls wait for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drainOnce.Do(func() {
@@ -159,9 +162,9 @@ func (s *Server) drain(ctx context.Context) {
 	s.mu.Lock()
 	listening := s.listening
 	s.mu.Unlock()
-	var wg sync.WaitGroup
+	stopped := make(chan error, len(listening))
 	for _, stop := range listening {
-		wg.Go(func() { stop(ctx) })
+		go func() { stopped <- stop(ctx) }()
 	}
 	window := s.cfg.DrainWindow
 	if end, ok := ctx.Deadline(); ok {
@@ -179,7 +182,9 @@ func (s *Server) drain(ctx context.Context) {
 	}
 	s.hub.Close()
 	s.stopLoops()
-	wg.Wait()
+	for range listening {
+		s.drainErr = errors.Join(s.drainErr, <-stopped)
+	}
 	if !s.hub.Hooked(ctx) && s.drainErr == nil {
 		s.drainErr = fmt.Errorf("server: Config.Hook has not returned: %w", ctx.Err())
 	}
