@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -198,7 +199,7 @@ func TestShutdownCutsOffRequestsThatDoNotEndInTime(t *testing.T) {
 			if err := <-done; err == nil || err.Error() != "server: HTTP requests under way were cut off: context canceled" {
 				t.Errorf("Shutdown: %v", err)
 			}
-			if b, err := io.ReadAll(p.r); string(b) != "\r\n" { // the end of the 100
+			if b, err := io.ReadAll(p.r); string(b) != "\r\n" || errors.Is(err, os.ErrDeadlineExceeded) { // the end of the 100, and of the stream
 				t.Errorf("then it gets %q, %v", b, err)
 			}
 		})
