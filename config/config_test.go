@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -340,6 +341,11 @@ func TestAClientHearsABroadcast(t *testing.T) {
 		t.Error("WithServer was not given the file's configuration")
 	}
 	addr := serve(t, app)
+	w := httptest.NewRecorder()
+	app.ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
+	if got := fmt.Sprint(w.Code, w.Body); got != "200 ok\n" {
+		t.Errorf("mounted, it answers %q", got)
+	}
 	token, err := auth.IssueHS256([]byte(secret), auth.Claims{Subject: "ada", ExpiresAt: time.Now().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
@@ -380,6 +386,11 @@ func TestDriversWithoutAServer(t *testing.T) {
 		}
 		if logged := strings.Contains(out.String(), "OrderShipped"); logged != (driver == "log") {
 			t.Errorf("driver %s logged %q", driver, &out)
+		}
+		w := httptest.NewRecorder()
+		app.ServeHTTP(w, httptest.NewRequest("GET", "/ws", nil))
+		if got, want := fmt.Sprint(w.Code, w.Body), "404 no realtime server: driver \""+driver+"\" has none\n"; got != want {
+			t.Errorf("mounted, it answers %q, not %q", got, want)
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()

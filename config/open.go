@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -110,6 +111,16 @@ func (a *App) Addr() string { return a.Config.Addr() }
 // Addr is the address the configuration says to listen on: "host:port".
 func (c *Config) Addr() string {
 	return net.JoinHostPort(strings.Trim(c.Server.Host, "[]"), strconv.Itoa(int(c.Server.Port)))
+}
+
+// ServeHTTP serves what Server does, so that an App can be mounted in a router whatever its driver: with drivers that
+// have no server it answers 404, and says why.
+func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a.Server == nil {
+		http.Error(w, fmt.Sprintf("no realtime server: driver %q has none", a.Config.Driver), http.StatusNotFound)
+		return
+	}
+	a.Server.ServeHTTP(w, r)
 }
 
 // Run serves where the configuration says until ctx ends, then drains as server.Run does, and returns nil. With
