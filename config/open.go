@@ -45,7 +45,7 @@ type options struct {
 func WithAuth(a *auth.Auth) Option { return func(o *options) { o.auth = a } }
 
 // WithServer lets the program change what the configuration says of the server before it is made: hooks, handlers.
-// Several are called in their order.
+// Several are called in their order; with drivers that have no server, none is.
 func WithServer(change func(*server.Config)) Option {
 	return func(o *options) { o.server = append(o.server, change) }
 }
@@ -58,8 +58,9 @@ func WithMiddleware(mw ...realtime.Middleware) Option {
 // WithLogger is where server and driver log. Without it, slog.Default.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// Open loads a configuration (see Load) and opens its driver; nothing listens before Run. A nil events is an empty
-// table. Whoever opens must Close.
+// Open loads a configuration (see Load; an empty path is the environment alone) and opens its driver; nothing listens
+// before Run. A nil events is an empty table. The error joins all that is wrong. ctx is for opening only; whoever opens
+// must Close.
 func Open(ctx context.Context, path string, events *realtime.Events, opts ...Option) (*App, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

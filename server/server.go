@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,8 +51,8 @@ type Config struct {
 	Limits Limits
 	// Path is where WebSockets connect. Empty means "/ws"; "/app" is always served too.
 	Path string
-	// NoCompression refuses permessage-deflate. Otherwise it is accepted without context takeover, so that a message
-	// is compressed once for all its receivers.
+	// NoCompression refuses permessage-deflate (RFC 7692). Otherwise it is accepted without context takeover, so that a
+	// message is compressed once for all its receivers.
 	NoCompression bool
 	// CertFile and KeyFile are PEM files; with both, Run serves TLS.
 	CertFile, KeyFile string
@@ -72,6 +73,7 @@ type Config struct {
 
 // App is an application among those a server serves: apart from the others in everything.
 type App struct {
+	// ID is the app_id of the HTTP API and Message.App of senders. It may not be empty.
 	ID string
 	// Keys sign for the app: channel authorizations of clients, and HTTP requests of its backend. All are valid, so
 	// that a new one can be added before the old one goes.
@@ -79,13 +81,13 @@ type App struct {
 }
 
 // Limits bound whatever a stranger could make grow. For each, zero means the default named, and a negative value no
-// limit, unless said otherwise.
+// limit, unless said otherwise; the durations are never unlimited, and negative ones mean the default.
 type Limits struct {
 	Connections           int           // on the whole server: 100,000
 	ConnectionsPerAddress int           // from one IP address: no limit, since proxies and offices share one
 	Handshake             time.Duration // from accepting a connection to a complete request: 10 s
-	ChannelsPerConnection int           // 100
-	MessageBytes          int           // one WebSocket message from a client: 128 KiB
+	ChannelsPerConnection int           // subscriptions: 100
+	MessageBytes          int           // one WebSocket message from a client: 128 KiB; negative means 1 GiB
 	PayloadBytes          int           // one event's data: 100 KiB
 	QueuedBytes           int           // waiting for one connection that does not read: 4 MiB. Never unlimited.
 	WhispersPerSecond     int           // of one connection: 10
@@ -93,7 +95,7 @@ type Limits struct {
 	MemberBytes           int           // id and info of one presence member: 1 KiB
 	AuthorizeTime         time.Duration // one call of the application's code for a client: 10 s
 	Authorizing           int           // such calls under way: 10,000
-	IdempotencyWindow     time.Duration // how long a message's ID is remembered: 2 min. At most 524,288 ids are.
+	IdempotencyWindow     time.Duration // how long a message's ID is remembered: 2 min; negative: not at all. At most 524,288 ids are.
 	Ping                  time.Duration // silence after which a client is pinged: 60 s
 	Pong                  time.Duration // and may take to answer: 30 s
 }
@@ -243,6 +245,9 @@ func (s *Server) check() ([]*hub.Policy, error) {
 			s.apps["key:"+k.Key] = app
 		}
 	}
+	if p := s.cfg.Path; p == "/" || !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{} ?#") {
+		add("path %.60q for WebSockets is not one such as /ws", p)
+	}
 	if err := s.auth.Check(); err != nil {
 		errs = append(errs, err)
 	}
@@ -273,7 +278,11 @@ func (s *Server) app(key string) *hub.App {
 	return s.apps["key:"+key]
 }
 
-// ServeHTTP serves everything: WebSockets, the HTTP API, authorization for browsers, health.
+// ServeHTTP serves everything, by path: WebSockets at Config.Path and /app (docs/protocol-ws.md); POST
+// /apps/{id}/events for other programs that publish (Pusher HTTP API, "POST event (trigger an event)"); auth and
+// user-auth under /broadcasting/ and /pusher/ for browsers that need signatures (auth.Auth.Handler); GET /health, and
+// GET /ready, which is 503 once Shutdown has begun. A router may give it all of them or some; a middleware whose
+// ResponseWriter has neither Hijack nor Unwrap keeps WebSockets from being served.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // next spreads connections over the loops.
