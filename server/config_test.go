@@ -20,7 +20,7 @@ func TestNewReturnsEverythingThatIsWrong(t *testing.T) {
 		Origins:  []string{"shop.example"},
 		Path:     "/",
 		CertFile: "cert.pem",
-		Channels: []Channel{{Cache: time.Minute}, {Pattern: "*", Members: -1}},
+		Channels: []Channel{{Cache: time.Minute}, {Pattern: "*", Members: -1, Slow: "drop"}},
 	})
 	want := `server: key 2 of app "1" lacks its key or its secret
 server: app 2 has no id
@@ -31,6 +31,7 @@ channel pattern "a..b": its function is nil
 server: origin "shop.example" is not of the form https://shop.example[:port], https://*.example or *
 server: TLS needs both CertFile and KeyFile
 server: a channel policy has no pattern
+server: channel policy "*": slow is "drop", which is none of Disconnect, DropOldest and KeepLatest
 server: channel policy "*" has a negative limit`
 	if err == nil || err.Error() != want {
 		t.Errorf("New returns\n%v\nand should return\n%s", err, want)

@@ -261,6 +261,9 @@ func (s *Server) check() ([]*hub.Policy, error) {
 	}
 	var policies []*hub.Policy
 	for _, c := range s.cfg.Channels {
+		if c.Slow != Disconnect && c.Slow != DropOldest && c.Slow != KeepLatest {
+			add("channel policy %q: slow is %q, which is none of Disconnect, DropOldest and KeepLatest", c.Pattern, c.Slow)
+		}
 		p := c.policy()
 		if err := p.Check(); err != nil {
 			errs = append(errs, fmt.Errorf("server: %w", err))
