@@ -1,12 +1,8 @@
 package realtime_test
 
 import (
-	"bytes"
 	"context"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -53,35 +49,12 @@ func TestTheGettingStartedProgram(t *testing.T) {
 	}
 	t.Parallel()
 	dir, _ := pagecode.Module(t, ".", "docs/getting-started.md")
-	pagecode.Go(t, dir, "build", "-o", "shop", ".")
-	addr := freeAddr(t)
-	_, port, _ := net.SplitHostPort(addr)
-	shop := exec.Command("./shop")
-	shop.Dir, shop.Env = dir, append(os.Environ(), "REALTIME_PORT="+port)
-	var log bytes.Buffer
-	shop.Stderr = &log
-	if err := shop.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- shop.Wait() }()
-	defer shop.Process.Kill()
+	addr, interrupt := pagecode.Start(t, dir)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-
-	var ada *wsclient.Conn
-	for { // until it listens
-		var err error
-		if ada, err = wsclient.Dial(ctx, "ws://"+addr+"/ws", &wsclient.Options{Header: http.Header{"Cookie": {"user=ada"}}}); err == nil {
-			break
-		}
-		select {
-		case <-ended:
-			t.Fatalf("the program ended: %s", &log)
-		case <-ctx.Done():
-			t.Fatalf("no connection: %v", err)
-		case <-time.After(10 * time.Millisecond):
-		}
+	ada, err := wsclient.Dial(ctx, "ws://"+addr+"/ws", &wsclient.Options{Header: http.Header{"Cookie": {"user=ada"}}})
+	if err != nil {
+		t.Fatal(err)
 	}
 	hear := func() string {
 		t.Helper()
@@ -107,32 +80,12 @@ func TestTheGettingStartedProgram(t *testing.T) {
 		t.Fatalf("the page gets %s, not %s", got, want)
 	}
 
-	if err := shop.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	go interrupt()
 	if got, want := hear(), `{"event":"error","data":{"code":4200,"type":"ServerError","error":"the server is restarting: connect again","status":503}}`; got != want {
 		t.Errorf("at its end the program says %s, not %s", got, want)
 	}
 	if _, b, err := ada.ReadMessage(ctx); err == nil || err.Error() != "websocket closed with 4200: the server is restarting: connect again" {
 		t.Errorf("at its end the program says %s, %v", b, err)
 	}
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Errorf("the program ended with %v: %s", err, &log)
-		}
-	case <-ctx.Done():
-		t.Error("the program did not end")
-	}
-}
-
-// freeAddr is an address of this machine nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	interrupt() // returns when the first has
 }

@@ -2,12 +2,16 @@
 package pagecode
 
 import (
+	"bytes"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // block is code that stands for a file: its first line is a comment with the file's name.
@@ -68,3 +72,48 @@ func Go(t testing.TB, dir string, args ...string) {
 		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
+
+// Start builds and runs a program that Module made and that listens where REALTIME_PORT says, and returns the address
+// once it does. interrupt is Ctrl-C; it waits for the program's end, which must be an orderly one. The end of the test
+// interrupts too.
+func Start(t testing.TB, dir string) (addr string, interrupt func()) {
+	t.Helper()
+	Go(t, dir, "build", "-o", "program", ".")
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = free.Addr().String()
+	free.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	program := exec.Command("./program")
+	program.Dir, program.Env = dir, append(os.Environ(), "REALTIME_PORT="+port)
+	var stderr bytes.Buffer
+	program.Stderr = &stderr
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- program.Wait() }()
+	interrupt = sync.OnceFunc(func() {
+		program.Process.Signal(os.Interrupt)
+		defer time.AfterFunc(patience, func() { program.Process.Kill() }).Stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the program ended with %v: %s", err, &stderr)
+		}
+	})
+	t.Cleanup(interrupt)
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+			return addr, interrupt
+		}
+		if time.Since(begun) > patience {
+			t.Fatalf("the program does not listen: %v", err)
+		}
+	}
+}
+
+// patience is for what never comes; nothing waits as long when it works.
+const patience = 30 * time.Second
