@@ -29,6 +29,9 @@ type Config struct {
 	// Which driver sends: `bun` (the embedded server, plain JSON over WebSocket at /ws), `log` or `null`. Default:
 	// `bun`.
 	Driver string `yaml:"driver"`
+	// What clients of the embedded server may speak: `ws` (plain JSON over WebSocket) and `pusher` (pusher-js, Laravel
+	// Echo). Default: `ws`; without a file all of them.
+	Protocols []string `yaml:"protocols,omitempty"`
 	// The embedded server of driver bun: where it listens and how.
 	Server Server `yaml:"server,omitempty"`
 	// The same address under the driver's name.
@@ -61,6 +64,8 @@ type Server struct {
 	Port Port `yaml:"port,omitempty"`
 	// Where WebSockets connect. Default: `/ws`; `/app` is always served too.
 	Path string `yaml:"path,omitempty"`
+	// What stands before the paths of the Pusher protocol and its HTTP API, for clients that have a wsPath: `/realtime`.
+	Prefix string `yaml:"prefix,omitempty"`
 	// Origins of web pages that may connect, besides the server's own: `https://shop.example`, every subdomain as
 	// `https://*.example`, every page as `*`.
 	Origins []string `yaml:"origins,omitempty"`
@@ -114,6 +119,15 @@ type Application struct {
 	Secret Secret `yaml:"secret,omitempty"`
 	// Further keys, all valid: add the new one before the old one goes.
 	Keys []Key `yaml:"keys,omitempty"`
+	// Whether clients may send client events at all. Default: true.
+	ClientEvents *bool `yaml:"clientEvents,omitempty"`
+	// Tell Pusher clients how many subscriptions a channel has.
+	SubscriptionCounts bool `yaml:"subscriptionCounts,omitempty"`
+	// Tell Pusher clients that sign in with a watchlist which of those users are online.
+	Watchlists bool `yaml:"watchlists,omitempty"`
+	// Close Pusher connections that neither sign in nor subscribe to a private or presence channel within this time.
+	// Default: they need not.
+	AuthorizedWithin Duration `yaml:"authorizedWithin,omitempty"`
 }
 
 // Key is a public key and its secret.

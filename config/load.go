@@ -415,6 +415,9 @@ func editDistance(a, b string) int {
 var (
 	drivers = []string{"bun", "log", "null"}
 	absent  = []string{"pusher", "socket"}
+
+	protocols       = []string{"ws", "pusher"}
+	absentProtocols = []string{"socketio", "sse"}
 )
 
 // check finds what is wrong between keys, and fills in the defaults of driver and address. What could not be read is
@@ -444,6 +447,16 @@ func (c *Config) check(unread []string) []error {
 	default:
 		fail("driver", "driver %.60q is unknown: there are %s", c.Driver, strings.Join(drivers, ", "))
 	}
+	for i, p := range c.Protocols {
+		key := fmt.Sprintf("protocols[%d]", i)
+		switch {
+		case slices.Contains(protocols, p):
+		case slices.Contains(absentProtocols, p):
+			fail(key, "protocol %q is not in this build, which has %s", p, strings.Join(protocols, ", "))
+		default:
+			fail(key, "protocol %.60q is unknown: there are %s", p, strings.Join(protocols, ", "))
+		}
+	}
 	s := &c.Server
 	if s.Host != "" && c.Bun.Host != "" && s.Host != c.Bun.Host && c.where["server.host"] != "REALTIME_HOST" {
 		fail("bun.host", "bun.host is %q and server.host %q, and they mean the same: keep one", c.Bun.Host, s.Host)
@@ -455,6 +468,9 @@ func (c *Config) check(unread []string) []error {
 	c.Bun = Address{}
 	if s.Path != "" && (s.Path == "/" || !strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "{} ?#")) {
 		fail("server.path", "server.path is %.60q, and must be a path such as /ws", s.Path)
+	}
+	if s.Prefix != "" && (s.Prefix[0] != '/' || strings.HasSuffix(s.Prefix, "/") || strings.ContainsAny(s.Prefix, "{} ?#%")) {
+		fail("server.prefix", "server.prefix is %.60q, and must be a path such as /realtime, without a slash at its end", s.Prefix)
 	}
 	if s.Drain < 0 {
 		fail("server.drain", "server.drain must not be negative")
@@ -515,6 +531,9 @@ func (c *Config) checkApps(fail func(key, format string, args ...any)) {
 			fail(at, "%s has no id", at)
 		}
 		once(ids, at+".id", a.ID)
+		if a.AuthorizedWithin < 0 {
+			fail(at+".authorizedWithin", "%s.authorizedWithin must not be negative", at)
+		}
 		pair := func(at, key string, secret Secret) {
 			switch {
 			case key != "" && secret == "":

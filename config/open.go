@@ -148,7 +148,7 @@ func (a *App) Close(ctx context.Context) error {
 func (c *Config) server(o options) (server.Config, error) {
 	s, l := c.Server, c.Limits
 	cfg := server.Config{
-		Apps: c.apps(), Origins: s.Origins, Path: s.Path, NoCompression: s.Compression != nil && !*s.Compression,
+		Apps: c.apps(), Origins: s.Origins, Path: s.Path, Prefix: s.Prefix, NoCompression: s.Compression != nil && !*s.Compression,
 		CertFile: c.path(s.TLS.Cert), KeyFile: c.path(s.TLS.Key), DrainWindow: time.Duration(s.Drain), Loops: s.Loops, Logger: o.logger,
 		Limits: server.Limits{
 			Connections: l.Connections, ConnectionsPerAddress: l.ConnectionsPerAddress, Handshake: time.Duration(l.Handshake),
@@ -157,6 +157,12 @@ func (c *Config) server(o options) (server.Config, error) {
 			MemberBytes: int(l.MemberBytes), AuthorizeTime: time.Duration(l.AuthorizeTime), Authorizing: l.Authorizing,
 			IdempotencyWindow: time.Duration(l.IdempotencyWindow), Ping: time.Duration(l.Ping), Pong: time.Duration(l.Pong),
 		},
+	}
+	for _, p := range c.Protocols {
+		cfg.Protocols = append(cfg.Protocols, server.Protocol(p))
+	}
+	if c.file != "" && len(c.Protocols) == 0 {
+		cfg.Protocols = []server.Protocol{server.WebSocket}
 	}
 	for _, ch := range c.Channels {
 		cfg.Channels = append(cfg.Channels, ch.policy())
@@ -187,7 +193,10 @@ func (c *Config) apps() []server.App {
 		apps = append(apps, server.App{ID: p.AppID, Keys: []auth.Key{{Key: p.Key, Secret: string(p.Secret)}}})
 	}
 	for _, a := range c.Apps {
-		app := server.App{ID: a.ID}
+		app := server.App{
+			ID: a.ID, NoClientEvents: a.ClientEvents != nil && !*a.ClientEvents, SubscriptionCounts: a.SubscriptionCounts,
+			Watchlists: a.Watchlists, AuthorizedWithin: time.Duration(a.AuthorizedWithin),
+		}
 		if a.Key != "" {
 			app.Keys = append(app.Keys, auth.Key{Key: a.Key, Secret: string(a.Secret)})
 		}

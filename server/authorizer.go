@@ -60,6 +60,15 @@ func user(u *auth.User) *hub.User {
 	return &hub.User{ID: u.ID, Info: info(u.Info), Expires: u.ExpiresAt, Claims: u}
 }
 
+// signIn is the identity behind a signed pusher:signin.
+func signIn(app *hub.App, socketID, signature, userData string) (*hub.User, []string, *hub.Error) {
+	u, watchlist, err := auth.VerifyUser(app.Auth.(auth.AppKeys), socketID, signature, userData)
+	if err != nil {
+		return nil, nil, refusal(err)
+	}
+	return user(&u), watchlist, nil
+}
+
 // authenticate is the identity behind a token sent on an open connection.
 func (s *Server) authenticate(ctx context.Context, token string) (*hub.User, error) {
 	u, err := s.auth.Token(ctx, token)

@@ -13,23 +13,26 @@ type EventKind string
 
 // What a Hook is told.
 const (
-	Connected       EventKind = "connected"        // a client finished its handshake
-	Identified      EventKind = "identified"       // its user became known, or renewed a token
-	Subscribed      EventKind = "subscribed"       // to Channel
-	Refused         EventKind = "refused"          // a subscription to Channel, for Reason
-	Unsubscribed    EventKind = "unsubscribed"     // from Channel, by either side; not when it disconnects
-	Whispered       EventKind = "whispered"        // Event with Data on Channel
-	Disconnected    EventKind = "disconnected"     // for Reason
-	ChannelOccupied EventKind = "channel_occupied" // its first subscription
-	ChannelVacated  EventKind = "channel_vacated"  // its last one ended
-	MemberAdded     EventKind = "member_added"     // a user's first connection to a presence channel
-	MemberRemoved   EventKind = "member_removed"   // and its last one
+	Connected       EventKind = "connected"          // a client finished its handshake
+	Identified      EventKind = "identified"         // its user became known, or renewed a token
+	Subscribed      EventKind = "subscribed"         // to Channel
+	Refused         EventKind = "refused"            // a subscription to Channel, for Reason
+	Unsubscribed    EventKind = "unsubscribed"       // from Channel, by either side; not when it disconnects
+	Whispered       EventKind = "whispered"          // Event with Data on Channel
+	Disconnected    EventKind = "disconnected"       // for Reason
+	ChannelOccupied EventKind = "channel_occupied"   // its first subscription
+	ChannelVacated  EventKind = "channel_vacated"    // its last one ended
+	MemberAdded     EventKind = "member_added"       // a user's first connection to a presence channel
+	MemberRemoved   EventKind = "member_removed"     // and its last one
+	CacheMiss       EventKind = "cache_miss"         // a subscriber of a cache channel found it empty
+	Counted         EventKind = "subscription_count" // of Channel, is Count now; for apps that want it told
 )
 
 var eventKinds = [...]EventKind{
 	hub.Connected: Connected, hub.Identified: Identified, hub.SubscribedTo: Subscribed, hub.Refused: Refused,
 	hub.UnsubscribedFrom: Unsubscribed, hub.Whispered: Whispered, hub.Disconnected: Disconnected,
 	hub.ChannelOccupied: ChannelOccupied, hub.ChannelVacated: ChannelVacated, hub.MemberJoined: MemberAdded, hub.MemberLeft: MemberRemoved,
+	hub.CacheMissed: CacheMiss, hub.Counted: Counted,
 }
 
 // Event is something that happened, for Config.Hook. Fields that its kind does not speak of are zero.
@@ -40,7 +43,8 @@ type Event struct {
 	Channel string          // wire name
 	Event   string          // of whispers
 	Data    json.RawMessage // of whispers; nil when there is none
-	UserID  string          // of members
+	UserID  string          // of members, and of who whispered in a presence channel
+	Count   int             // of subscriptions
 	Reason  string          // of refusals and disconnections
 }
 
@@ -70,7 +74,7 @@ func (s *Server) hook() func(context.Context, hub.HookEvent) {
 		return nil
 	}
 	return func(ctx context.Context, ev hub.HookEvent) {
-		e := Event{Kind: eventKinds[ev.Kind], App: ev.App, Client: client(ev.Client), Channel: ev.Channel, Event: ev.Event, UserID: ev.UserID, Reason: ev.Reason}
+		e := Event{Kind: eventKinds[ev.Kind], App: ev.App, Client: client(ev.Client), Channel: ev.Channel, Event: ev.Event, UserID: ev.UserID, Count: ev.Count, Reason: ev.Reason}
 		if ev.Data != "" {
 			e.Data = json.RawMessage(ev.Data)
 		}

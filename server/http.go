@@ -12,11 +12,22 @@ const lingerTime = 2 * time.Second
 
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc(s.cfg.Path, s.socket)
-	if s.cfg.Path != "/app" {
-		mux.HandleFunc("/app", s.socket)
+	if s.speaks(WebSocket) {
+		mux.HandleFunc(s.cfg.Path, s.socket)
+		if s.cfg.Path != "/app" {
+			mux.HandleFunc("/app", s.socket)
+		}
 	}
-	mux.HandleFunc("POST /apps/{app}/events", s.publishHTTP)
+	if s.speaks(Pusher) {
+		mux.HandleFunc("/app/{key}", s.socket)
+		if s.cfg.Prefix != "" {
+			mux.HandleFunc(s.cfg.Prefix+"/app/{key}", s.socket)
+		}
+	}
+	s.apiRoutes(mux, "")
+	if s.cfg.Prefix != "" {
+		s.apiRoutes(mux, s.cfg.Prefix)
+	}
 	for _, p := range []string{"/broadcasting/auth", "/broadcasting/user-auth", "/pusher/auth", "/pusher/user-auth"} {
 		mux.HandleFunc(p, s.authorizeHTTP)
 	}

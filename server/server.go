@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/protocol/bun"
+	"github.com/stacksjs/realtime-go/internal/protocol/pusher"
 	"github.com/stacksjs/realtime-go/internal/socket"
 )
 
@@ -49,8 +51,13 @@ type Config struct {
 	// counted and logged. Nil: nobody is told.
 	Hook   func(context.Context, Event)
 	Limits Limits
-	// Path is where WebSockets connect. Empty means "/ws"; "/app" is always served too.
+	// Protocols are what is spoken. Empty means all there are.
+	Protocols []Protocol
+	// Path is where plain WebSockets connect. Empty means "/ws"; "/app" is always served too.
 	Path string
+	// Prefix stands before the paths of the Pusher protocol and its HTTP API, for clients that are told a wsPath and a
+	// httpPath: with "/realtime", /realtime/app/{key}. Empty: none.
+	Prefix string
 	// NoCompression refuses permessage-deflate (RFC 7692). Otherwise it is accepted without context takeover, so that a
 	// message is compressed once for all its receivers.
 	NoCompression bool
@@ -78,6 +85,29 @@ type App struct {
 	// Keys sign for the app: channel authorizations of clients, and HTTP requests of its backend. All are valid, so
 	// that a new one can be added before the old one goes.
 	Keys []auth.Key
+	// NoClientEvents refuses client events, whatever the policies of channels say.
+	NoClientEvents bool
+	// SubscriptionCounts tells Pusher clients how many subscriptions a channel has, at every change, and above 100
+	// every 5 s at most.
+	SubscriptionCounts bool
+	// Watchlists tells Pusher clients that sign in with a watchlist which of those users are online.
+	Watchlists bool
+	// AuthorizedWithin closes Pusher connections that neither sign in nor subscribe to a private or presence channel
+	// within this time. Zero: they need not.
+	AuthorizedWithin time.Duration
+}
+
+// Protocol is a wire protocol that clients speak.
+type Protocol string
+
+const (
+	WebSocket Protocol = "ws"     // plain JSON at Config.Path
+	Pusher    Protocol = "pusher" // Pusher Channels, version 7, at /app/{key}
+)
+
+// speaks reports whether clients may use a protocol.
+func (s *Server) speaks(p Protocol) bool {
+	return len(s.cfg.Protocols) == 0 || slices.Contains(s.cfg.Protocols, p)
 }
 
 // Limits bound whatever a stranger could make grow. For each, zero means the default named, and a negative value no
@@ -142,6 +172,7 @@ type Server struct {
 	loops  []*loop.Loop
 	hub    *hub.Hub
 	bun    *bun.Room
+	pusher *pusher.Room
 	mux    *http.ServeMux
 	sign   map[string]http.Handler // auth endpoints by app id
 	gate   gate
@@ -209,6 +240,9 @@ func New(cfg Config) (*Server, error) {
 		Socket:       socket.NewConfig(l.MessageBytes, l.Ping, l.Pong, 5*time.Second),
 		Authenticate: s.authenticate,
 	}
+	s.pusher = &pusher.Room{
+		Hub: s.hub, ActivityTimeout: 2 * time.Minute, Socket: s.bun.Socket, SignIn: signIn, Authenticate: s.authenticate,
+	}
 	s.mux = s.routes()
 	return s, nil
 }
@@ -226,7 +260,10 @@ func (s *Server) check() ([]*hub.Policy, error) {
 			add("app %d has no id", i+1)
 			continue
 		}
-		app := &hub.App{ID: a.ID, Auth: auth.AppKeys{ID: a.ID, Keys: a.Keys}}
+		app := &hub.App{
+			ID: a.ID, Auth: auth.AppKeys{ID: a.ID, Keys: a.Keys}, NoClientEvents: a.NoClientEvents,
+			SubscriptionCounts: a.SubscriptionCounts, Watchlists: a.Watchlists, AuthorizedWithin: a.AuthorizedWithin,
+		}
 		if s.first == nil {
 			s.first = app
 		}
@@ -256,6 +293,14 @@ func (s *Server) check() ([]*hub.Policy, error) {
 			errs = append(errs, err)
 		}
 	}
+	for _, p := range s.cfg.Protocols {
+		if p != WebSocket && p != Pusher {
+			add("protocol %q is unknown; there are %q and %q", p, WebSocket, Pusher)
+		}
+	}
+	if p := s.cfg.Prefix; p != "" && (p[0] != '/' || p[len(p)-1] == '/' || strings.ContainsAny(p, "{} ?#%")) {
+		add("prefix %q must begin with a slash, not end with one, and be a plain path", p)
+	}
 	if (s.cfg.CertFile == "") != (s.cfg.KeyFile == "") {
 		add("TLS needs both CertFile and KeyFile")
 	}
@@ -281,11 +326,12 @@ func (s *Server) app(key string) *hub.App {
 	return s.apps["key:"+key]
 }
 
-// ServeHTTP serves everything, by path: WebSockets at Config.Path and /app (docs/protocol-ws.md); POST
-// /apps/{id}/events for other programs that publish (Pusher HTTP API, "POST event (trigger an event)"); auth and
-// user-auth under /broadcasting/ and /pusher/ for browsers that need signatures (auth.Auth.Handler); GET /health, and
-// GET /ready, which is 503 once Shutdown has begun. A router may give it all of them or some; a middleware whose
-// ResponseWriter has neither Hijack nor Unwrap keeps WebSockets from being served.
+// ServeHTTP serves everything, by path: plain WebSockets at Config.Path and /app (docs/protocol-ws.md); Pusher clients
+// at /app/{key} (Pusher Channels documentation, "Pusher Channels Protocol"); /apps/{id}/… for other programs that
+// publish and ask (its "HTTP API reference"); auth and user-auth under /broadcasting/ and /pusher/ for browsers that
+// need signatures (auth.Auth.Handler); GET /health, and GET /ready, which is 503 once Shutdown has begun. A router may
+// give it all of them or some; a middleware whose ResponseWriter has neither Hijack nor Unwrap keeps WebSockets from
+// being served.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // next spreads connections over the loops.

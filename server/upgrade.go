@@ -14,6 +14,7 @@ import (
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/protocol/bun"
+	"github.com/stacksjs/realtime-go/internal/socket"
 	"github.com/stacksjs/realtime-go/internal/ws"
 )
 
@@ -25,15 +26,63 @@ type refused struct {
 
 // handshake is an upgrade request that passed every check.
 type handshake struct {
-	app     *hub.App
-	user    *hub.User
-	addr    *address // a place in the gate, to be released
-	answer  []byte   // the 101
-	deflate bool
+	protocol Protocol
+	app      *hub.App
+	user     *hub.User
+	addr     *address // a place in the gate, to be released; nil when none was taken
+	answer   []byte   // the 101
+	deflate  bool
+	library  string     // of the client, as it says
+	refused  *hub.Error // what the client is told when it has been let in, and then closed
 }
 
-// isSocketPath reports whether WebSockets connect at a path.
-func (s *Server) isSocketPath(p string) bool { return p == s.cfg.Path || p == "/app" }
+// protocolAt tells what is spoken at a path, and the app key in it; it is empty where no WebSocket connects.
+func (s *Server) protocolAt(path string) (p Protocol, key string) {
+	if s.speaks(WebSocket) && (path == s.cfg.Path || path == "/app") {
+		return WebSocket, ""
+	}
+	if s.speaks(Pusher) {
+		key, ok := strings.CutPrefix(path, "/app/")
+		if !ok && s.cfg.Prefix != "" {
+			key, ok = strings.CutPrefix(path, s.cfg.Prefix+"/app/")
+		}
+		if ok && key != "" && !strings.Contains(key, "/") {
+			return Pusher, key
+		}
+	}
+	return "", ""
+}
+
+// release gives the place in the gate back, of a connection that never became one.
+func (h *handshake) release() {
+	if h.addr != nil {
+		h.addr.Release()
+	}
+}
+
+// session makes a place for the connection in its protocol's room. begin is to be called once it is on its loop and
+// the handshake's answer was sent.
+func (s *Server) session(h *handshake) (lc *loop.Conn, handler loop.Handler, begin func()) {
+	var end socket.Releaser
+	if h.addr != nil {
+		end = h.addr
+	}
+	if h.protocol == Pusher {
+		c := s.pusher.New()
+		lc, handler = c.Loop()
+		return lc, handler, func() {
+			if h.refused != nil {
+				c.Refuse(h.refused, end)
+				return
+			}
+			c.Library(h.library)
+			c.Start(h.app, h.user, h.deflate, end)
+		}
+	}
+	c := s.bun.New()
+	lc, handler = c.Loop()
+	return lc, handler, func() { c.Start(h.app, h.user, h.deflate, end) }
+}
 
 // admit decides about an upgrade request, however it came in. It may run the application's code, so never on a loop.
 func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refused) {
@@ -43,26 +92,23 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 	if s.draining.Load() {
 		return nil, &refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
 	}
-	if !s.originAllowed(r) {
-		return nil, &refused{http.StatusForbidden, fmt.Sprintf("origin %.200q is not allowed: add it to the server's origins", r.Header.Get("Origin"))}
-	}
 	q := r.URL.Query()
-	app := s.app(q.Get("app"))
-	if app == nil {
-		return nil, &refused{http.StatusUnauthorized, fmt.Sprintf("there is no app with the key %.100q", q.Get("app"))}
+	protocol, key := s.protocolAt(r.URL.Path)
+	if protocol == "" { // mounted by the program under a path of its own
+		protocol = WebSocket
 	}
-	h := &handshake{app: app}
-	u, err := s.auth.User(ctx, r, q.Get("token"))
-	if err != nil {
-		var no *auth.Refusal
-		if !errors.As(err, &no) {
-			s.log.Warn("identifying a client failed", "addr", r.RemoteAddr, "error", err)
+	if protocol == WebSocket {
+		key = q.Get("app")
+	}
+	h := &handshake{protocol: protocol, library: q.Get("client")}
+	if code, no := s.identify(ctx, r, h, key, q.Get("token")); no != nil {
+		if protocol != Pusher {
+			return nil, no
 		}
-		return nil, &refused{http.StatusUnauthorized, auth.Reason(err)}
-	}
-	h.user = user(u)
-	if h.addr, err = s.gate.enter(r.RemoteAddr); err != nil {
-		return nil, &refused{http.StatusServiceUnavailable, err.Error()}
+		// A browser does not tell a page why an upgrade fails, so that pusher-js would try again for ever.
+		h.refused = &hub.Error{Code: code, Message: no.why}
+		h.answer = ws.AppendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), ws.Upgrade{})
+		return h, nil
 	}
 	up := ws.Upgrade{Deflate: !s.cfg.NoCompression && ws.NegotiateDeflate(r.Header)}
 	for _, line := range r.Header["Sec-Websocket-Protocol"] {
@@ -75,6 +121,29 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 	h.deflate = up.Deflate
 	h.answer = ws.AppendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), up)
 	return h, nil
+}
+
+// identify finds the app and the user of a handshake and a place for it.
+func (s *Server) identify(ctx context.Context, r *http.Request, h *handshake, key, token string) (hub.Code, *refused) {
+	if !s.originAllowed(r) {
+		return hub.OriginRefused, &refused{http.StatusForbidden, fmt.Sprintf("origin %.200q is not allowed: add it to the server's origins", r.Header.Get("Origin"))}
+	}
+	if h.app = s.app(key); h.app == nil {
+		return hub.UnknownApp, &refused{http.StatusUnauthorized, fmt.Sprintf("there is no app with the key %.100q", key)}
+	}
+	u, err := s.auth.User(ctx, r, token)
+	if err != nil {
+		var no *auth.Refusal
+		if !errors.As(err, &no) {
+			s.log.Warn("identifying a client failed", "addr", r.RemoteAddr, "error", err)
+		}
+		return hub.Unauthorized, &refused{http.StatusUnauthorized, auth.Reason(err)}
+	}
+	h.user = user(u)
+	if h.addr, err = s.gate.enter(r.RemoteAddr); err != nil {
+		return hub.TooManyConns, &refused{http.StatusServiceUnavailable, err.Error()}
+	}
+	return 0, nil
 }
 
 // upgrade takes a connection over from net/http.
@@ -94,7 +163,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		h.addr.Release()
+		h.release()
 		s.log.Error("a WebSocket cannot be taken over: some middleware's ResponseWriter has neither Hijack nor Unwrap", "error", err)
 		refuse(w, http.StatusInternalServerError, "the connection cannot be upgraded behind this server's middleware")
 		return
@@ -106,11 +175,10 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		first = append([]byte(nil), first...)
 	}
 	l := s.next()
-	c := s.bun.New()
-	lc, handler := c.Loop()
+	lc, handler, begin := s.session(h)
 	start := func() {
 		lc.Send(h.answer)
-		c.Start(h.app, h.user, h.deflate, h.addr)
+		begin()
 		lc.Feed(first)
 	}
 	fd, ok := -1, false
@@ -121,7 +189,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		err = l.Post(loop.Func(func(l *loop.Loop) {
 			if err := l.Attach(lc, handler, fd, nil); err != nil {
 				s.log.Error("a connection cannot be attached", "error", err)
-				h.addr.Release()
+				h.release()
 				closeDescriptor(fd)
 				return
 			}
@@ -137,7 +205,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		}), 0)
 	}
 	if err != nil { // the loops have ended
-		h.addr.Release()
+		h.release()
 		if ok {
 			closeDescriptor(fd)
 		}
@@ -195,8 +263,10 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 		in = f.buf
 	}
 	what, r, n := ws.SniffRequest(in)
-	if what == ws.Ours && !f.srv.isSocketPath(r.URL.Path) {
-		what = ws.NotOurs
+	if what == ws.Ours {
+		if p, _ := f.srv.protocolAt(r.URL.Path); p == "" {
+			what = ws.NotOurs
+		}
 	}
 	switch what {
 	case ws.NeedMore:
@@ -218,7 +288,7 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 		defer cancel()
 		h, no := f.srv.admitSafely(ctx, r)
 		if l.Post(loop.Func(func(*loop.Loop) { f.answer(h, no) }), 0) != nil && h != nil {
-			h.addr.Release()
+			h.release()
 		}
 	}
 	if f.srv.cfg.Auth == nil { // nobody is asked, so nothing can take long
@@ -246,7 +316,7 @@ func (s *Server) admitSafely(ctx context.Context, r *http.Request) (h *handshake
 func (f *front) answer(h *handshake, no *refused) {
 	if f.IsClosed() || f.Closing() {
 		if h != nil {
-			h.addr.Release()
+			h.release()
 		}
 		return
 	}
@@ -254,11 +324,10 @@ func (f *front) answer(h *handshake, no *refused) {
 		f.Shut(httpRefusal(no), errors.New(no.why), lingerTime)
 		return
 	}
-	c := f.srv.bun.New()
-	lc, handler := c.Loop()
+	lc, handler, begin := f.srv.session(h)
 	lc.Become(&f.Conn, handler)
 	lc.Send(h.answer)
-	c.Start(h.app, h.user, h.deflate, h.addr)
+	begin()
 	lc.Resume()
 }
 

@@ -13,7 +13,12 @@ import (
 type benchCommand struct {
 	Work        string        `arg:"" enum:"fanout,echo,connect,idle" default:"fanout" help:"What the server is asked to do: fanout, echo, connect or idle."`
 	URL         string        `default:"ws://127.0.0.1:6001/ws" placeholder:"URL" help:"The server's WebSocket endpoint (${default})."`
-	Token       string        `placeholder:"JWT" help:"A token that lets the publisher publish: a JWT with a publish claim."`
+	Protocol    string        `enum:"ws,pusher" default:"ws" placeholder:"NAME" help:"What clients speak: ws or pusher, which publishes over HTTP (${default})."`
+	AppID       string        `default:"1" placeholder:"ID" help:"The app's id, for pusher (${default})."`
+	Key         string        `placeholder:"KEY" help:"The app's key, for pusher." env:"PUSHER_APP_KEY"`
+	Secret      string        `placeholder:"SECRET" help:"The key's secret, for pusher. Other users of this machine can see it here; in the environment they cannot." env:"PUSHER_APP_SECRET"`
+	Batch       int           `default:"1" placeholder:"N" help:"Messages in one HTTP request, for pusher (${default})."`
+	Token       string        `placeholder:"JWT" help:"A token that lets the publisher publish, for ws: a JWT with a publish claim."`
 	Insecure    bool          `help:"Accept any certificate."`
 	Channels    int           `default:"1" placeholder:"N" help:"Channels of a fan-out (${default})."`
 	Subscribers int           `default:"1000" placeholder:"N" help:"Subscribers of each channel (${default})."`
@@ -39,12 +44,13 @@ one is, the exit code is 1. Linux only.
 Examples:
 
     realtime bench fanout --subscribers 1000 --token "$TOKEN" --pid "$(pidof realtime)"
-    realtime bench echo --connections 100 --json`
+    realtime bench echo --connections 100 --json
+    realtime bench fanout --protocol pusher --url ws://127.0.0.1:6001/app/key --key key --secret secret --publishers 8`
 }
 
 func (c *benchCommand) Run(ctx context.Context, t terminal) error {
 	cfg := bench.Config{
-		URL: c.URL, Token: c.Token, Insecure: c.Insecure, Work: bench.Work(c.Work), Channels: c.Channels,
+		URL: c.URL, Protocol: bench.Protocol(c.Protocol), App: bench.App{ID: c.AppID, Key: c.Key, Secret: c.Secret}, Batch: c.Batch, Token: c.Token, Insecure: c.Insecure, Work: bench.Work(c.Work), Channels: c.Channels,
 		Subscribers: c.Subscribers, PerConn: c.PerConn, Publishers: c.Publishers, Rate: c.Rate, Messages: c.Messages,
 		Size: c.Size, Except: c.Except, Connections: c.Connections, Duration: c.Duration, Warmup: c.Warmup, PID: c.PID,
 	}

@@ -32,6 +32,10 @@ var forbidden = []struct{ pkg, dep, why string }{
 	{"/auth", "/internal/hub", "the authorizer knows no connections"},
 	{"/internal/protocol/bun", "/server", "a protocol's room does not know who mounts it"},
 	{"/internal/protocol/bun", "/auth", "a protocol's room asks the hub"},
+	{"/internal/protocol/pusher", "/server", "a protocol's room does not know who mounts it"},
+	{"/internal/protocol/pusher", "/auth", "a protocol's room asks the hub"},
+	{"/internal/protocol/pusher", "/internal/protocol/bun", "protocols' rooms do not know each other"},
+	{"/internal/protocol/bun", "/internal/protocol/pusher", "protocols' rooms do not know each other"},
 	{"/server", "/config", "configuration knows the server, not the other way round"},
 }
 

@@ -30,6 +30,17 @@ const (
 	Idle Work = "idle"
 )
 
+// Protocol is a wire protocol.
+type Protocol string
+
+const (
+	WebSocket Protocol = "ws"     // plain JSON
+	Pusher    Protocol = "pusher" // Pusher Channels, version 7
+)
+
+// App is what signs requests to the HTTP API.
+type App struct{ ID, Key, Secret string }
+
 // Config says where the server is and what it is asked to do. A count or length that is zero takes the default
 // stated at the field; a negative one is an error.
 type Config struct {
@@ -40,6 +51,13 @@ type Config struct {
 	Insecure bool
 	// Token, unless empty, is sent by publishers as the query parameter "token".
 	Token string
+	// Protocol is what clients speak; by default WebSocket.
+	Protocol Protocol
+	// App, for Pusher, publishes over the HTTP API. Its key is the one in URL.
+	App App
+	// Batch is how many messages go into one HTTP request of a Pusher publisher; by default 1, at most 10. A publisher
+	// waits for each answer before its next request.
+	Batch int
 	// Work is what the server is asked to do.
 	Work Work
 
@@ -64,6 +82,9 @@ type Config struct {
 	Messages int
 	// Size is the length of a message's data in bytes of JSON; by default 128, at least 80.
 	Size int
+	// Burst, unless zero, lets the server's own program publish in place of the publishing connections: one connection
+	// asks for bursts in which each of Publishers goroutines broadcasts so many messages. See [Burst].
+	Burst int
 	// Except leaves one subscriber out of every message, another one each time. It excludes PerConn above 1.
 	Except bool
 
@@ -100,6 +121,8 @@ func (c Config) withDefaults() (Config, error) {
 	notNegative("rate", c.Rate)
 	notNegative("window", float64(c.Window))
 	notNegative("messages", float64(c.Messages))
+	notNegative("batch", float64(c.Batch))
+	notNegative("burst", float64(c.Burst))
 	notNegative("size", float64(c.Size))
 	notNegative("connections", float64(c.Connections))
 	notNegative("opening", float64(c.Opening))
@@ -114,6 +137,23 @@ func (c Config) withDefaults() (Config, error) {
 		errs = append(errs, fmt.Errorf("the URL: %w", err))
 	case u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "":
 		errs = append(errs, fmt.Errorf("the URL is %q: want ws://host:port/path or wss://host:port/path", c.URL))
+	}
+	c.Protocol = cmp.Or(c.Protocol, WebSocket)
+	c.Batch = cmp.Or(c.Batch, 1)
+	switch c.Protocol {
+	case WebSocket:
+	case Pusher:
+		if c.Work == Fanout && (c.App.ID == "" || c.App.Key == "" || c.App.Secret == "") {
+			errs = append(errs, errors.New("publishing to a Pusher server needs an app's id, key and secret"))
+		}
+		if c.Batch > 10 || c.Batch > 1 && c.Except {
+			errs = append(errs, fmt.Errorf("a batch of %d: at most 10 messages, and none with somebody left out", c.Batch))
+		}
+		if c.Burst > 0 {
+			errs = append(errs, errors.New("messages of the server's program are measured with plain WebSocket clients"))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("protocol is %q: want %s or %s", c.Protocol, WebSocket, Pusher))
 	}
 	c.Channels = cmp.Or(c.Channels, 1)
 	c.Subscribers = cmp.Or(c.Subscribers, 1000)
@@ -141,8 +181,11 @@ func (c Config) withDefaults() (Config, error) {
 		if c.Except && c.Subscribers < 2 {
 			errs = append(errs, errors.New("leaving one subscriber out needs at least two of them"))
 		}
-		if c.Window < 4 {
-			errs = append(errs, fmt.Errorf("window is %d: at least 4", c.Window))
+		if c.Burst > 0 && (c.Channels > 1 || c.Except || c.Rate > 0) {
+			errs = append(errs, errors.New("the server's program publishes to one channel, to every subscriber, as fast as the window allows"))
+		}
+		if c.Window < max(4, c.Burst) {
+			errs = append(errs, fmt.Errorf("window is %d: at least 4, and not less than a burst", c.Window))
 		}
 		if c.Size < 80 {
 			errs = append(errs, fmt.Errorf("size is %d bytes: at least 80, so that the numbers fit", c.Size))
@@ -156,6 +199,14 @@ func (c Config) withDefaults() (Config, error) {
 
 // subscribing is how many connections subscribe in a fan-out.
 func (c Config) subscribing() int { return c.Channels * c.Subscribers / c.PerConn }
+
+// publishing is how many connections publish, or ask the server's program to.
+func (c Config) publishing() int {
+	if c.Burst > 0 {
+		return 1
+	}
+	return c.Publishers
+}
 
 // Run opens the connections, does the work, closes the connections and reports. It returns an error when the run
 // could not be completed: the server refused something, closed a connection or spoke another protocol. Messages
@@ -282,6 +333,12 @@ func (c Config) shape() string {
 	}
 	if c.Publishers > 1 {
 		fmt.Fprintf(&b, " %d publishers", c.Publishers)
+	}
+	if c.Burst > 0 {
+		b.WriteString(" inside the program")
+	}
+	if c.Batch > 1 {
+		fmt.Fprintf(&b, " by %d", c.Batch)
 	}
 	if c.Except {
 		b.WriteString(" except")

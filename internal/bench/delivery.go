@@ -23,6 +23,33 @@ const (
 	beforeC = `,"c":"` + channelPrefix
 )
 
+// BurstEvent asks the program in which the server is embedded to broadcast; its data is a [Burst].
+const BurstEvent = "bench.burst"
+
+// Burst says what to broadcast: publishers 0 to Publishers-1 each send the messages From to From+Count-1, in this
+// order, with Data, to BurstChannel as BurstMessage.
+type Burst struct {
+	From       int `json:"from"`
+	Count      int `json:"count"`
+	Publishers int `json:"publishers"`
+	Size       int `json:"size"`
+}
+
+// BurstChannel and BurstMessage are where the messages of a burst go, and their event.
+const (
+	BurstChannel = channelPrefix + "0"
+	BurstMessage = eventName
+)
+
+// Data appends the data of one message.
+func (b Burst) Data(dst []byte, publisher, n int) []byte {
+	dst = append(dst, `{"n":`...)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	dst = append(dst, beforeG...)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	return append(dst, restOfData(publisher, 0, b.Size)...)
+}
+
 // delivery is what a message says about itself.
 type delivery struct {
 	n, g               uint32
@@ -38,30 +65,74 @@ func restOfData(publisher, channel, size int) []byte {
 	return []byte(rest + strings.Repeat("x", pad) + `"}`)
 }
 
+// dialect is how one protocol writes what the load generator reads and sends.
+type dialect struct {
+	beforeN, beforeG, beforeP, beforeC string
+	// escape is how data stands in a frame.
+	escape func(string) string
+	// the words of the protocol
+	greeting, succeeded, ping, pong string
+	refusals                        []string
+	subscribe                       func(channel string) string
+}
+
+var plain = dialect{
+	beforeN: beforeN, beforeG: beforeG, beforeP: beforeP, beforeC: beforeC,
+	escape:   func(s string) string { return s },
+	greeting: "connection_established", succeeded: "subscription_succeeded",
+	ping: `{"event":"ping"}`, pong: `{"event":"pong"}`,
+	refusals:  []string{"error", "subscription_error"},
+	subscribe: func(channel string) string { return `{"event":"subscribe","channel":"` + channel + `"}` },
+}
+
+// pusher has the data as a string with JSON in it.
+var pusher = dialect{
+	beforeN: `"data":"{\"n\":`, beforeG: quoted(beforeG), beforeP: quoted(beforeP), beforeC: quoted(beforeC),
+	escape:   quoted,
+	greeting: "pusher:connection_established", succeeded: "pusher_internal:subscription_succeeded",
+	ping: `{"event":"pusher:ping","data":{}}`, pong: `{"event":"pusher:pong","data":"{}"}`,
+	refusals: []string{"pusher:error", "pusher:subscription_error"},
+	subscribe: func(channel string) string {
+		return `{"event":"pusher:subscribe","data":{"channel":"` + channel + `"}}`
+	},
+}
+
+func quoted(s string) string { return strings.ReplaceAll(s, `"`, `\"`) }
+
+func (c Config) dialect() *dialect {
+	if c.Protocol == Pusher {
+		return &pusher
+	}
+	return &plain
+}
+
 // scanner reads deliveries. It remembers where in the frame the last one had its data, which is where the next has
 // it in all likelihood.
-type scanner struct{ at int }
+type scanner struct {
+	*dialect
+	at int
+}
 
 // scan reads the numbers of a delivery without parsing the JSON around them. It reports false when p does not look
 // like one; then it may still be a delivery, with its data written in another way.
 func (s *scanner) scan(p []byte, d *delivery) bool {
 	i := s.at
-	if i+len(beforeN) > len(p) || string(p[i:i+len(beforeN)]) != beforeN {
-		if i = bytes.Index(p, []byte(beforeN)); i < 0 {
+	if i+len(s.beforeN) > len(p) || string(p[i:i+len(s.beforeN)]) != s.beforeN {
+		if i = bytes.Index(p, []byte(s.beforeN)); i < 0 {
 			return false
 		}
 		s.at = i
 	}
-	p = p[i+len(beforeN):]
+	p = p[i+len(s.beforeN):]
 	var size int
 	if d.n, size = digits(p); size == 0 {
 		return false
 	}
 	p = p[size:]
-	if len(p) < len(beforeG) || string(p[:len(beforeG)]) != beforeG {
+	if len(p) < len(s.beforeG) || string(p[:len(s.beforeG)]) != s.beforeG {
 		return false
 	}
-	p = p[len(beforeG):]
+	p = p[len(s.beforeG):]
 	if d.g, size = digits(p); size == 0 {
 		return false
 	}
@@ -70,8 +141,8 @@ func (s *scanner) scan(p []byte, d *delivery) bool {
 }
 
 // stream reads which publisher and channel a scanned delivery belongs to.
-func (d *delivery) stream() bool {
-	p, ok := bytes.CutPrefix(d.rest, []byte(beforeP))
+func (d *delivery) stream(words *dialect) bool {
+	p, ok := bytes.CutPrefix(d.rest, []byte(words.beforeP))
 	if !ok {
 		return false
 	}
@@ -79,7 +150,7 @@ func (d *delivery) stream() bool {
 	if size == 0 {
 		return false
 	}
-	if p, ok = bytes.CutPrefix(p[size:], []byte(beforeC)); !ok {
+	if p, ok = bytes.CutPrefix(p[size:], []byte(words.beforeC)); !ok {
 		return false
 	}
 	channel, size := digits(p)
@@ -103,9 +174,18 @@ type event struct {
 	Data    json.RawMessage `json:"data"`
 }
 
+// object is the data, or what the data holds where it is a string.
+func (e *event) object() []byte {
+	var text string
+	if len(e.Data) > 0 && e.Data[0] == '"' && json.Unmarshal(e.Data, &text) == nil {
+		return []byte(text)
+	}
+	return e.Data
+}
+
 // parse reads a delivery from a parsed frame, however its JSON is written. It sets rest to what scan would have
 // found, so that the data can be compared with what was published.
-func (d *delivery) parse(e *event) bool {
+func (d *delivery) parse(words *dialect, e *event) bool {
 	var data struct {
 		N   *uint32 `json:"n"`
 		G   *uint32 `json:"g"`
@@ -113,7 +193,7 @@ func (d *delivery) parse(e *event) bool {
 		C   string  `json:"c"`
 		Pad string  `json:"pad"`
 	}
-	if e.Event != eventName || json.Unmarshal(e.Data, &data) != nil || data.N == nil || data.G == nil {
+	if e.Event != eventName || json.Unmarshal(e.object(), &data) != nil || data.N == nil || data.G == nil {
 		return false
 	}
 	number, ok := strings.CutPrefix(data.C, channelPrefix)
@@ -122,6 +202,6 @@ func (d *delivery) parse(e *event) bool {
 		return false
 	}
 	rest := fmt.Sprintf(`,"p":%d,"c":"%s","pad":"%s"}`, data.P, data.C, data.Pad)
-	*d = delivery{*data.N, *data.G, data.P, channel, []byte(rest)}
+	*d = delivery{*data.N, *data.G, data.P, channel, []byte(words.escape(rest))}
 	return true
 }

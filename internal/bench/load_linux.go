@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -76,6 +77,7 @@ type load struct {
 	next, opened int // next connection to dial; how many have become open
 	start        time.Time
 
+	words   *dialect
 	scanner scanner
 	seq     *sequences // of the subscribers
 	// onDelivery is called for each delivery to a subscriber, with the time since start.
@@ -106,6 +108,7 @@ func newLoad(ctx context.Context, c Config, roles ...role) (*load, error) {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	l := &load{
+		words: c.dialect(), scanner: scanner{dialect: c.dialect()},
 		cfg: c, url: u, addr: addr, epoll: epoll,
 		events: make([]unix.EpollEvent, 512),
 		buf:    make([]byte, 2*maxFrame),
@@ -124,7 +127,7 @@ func newLoad(ctx context.Context, c Config, roles ...role) (*load, error) {
 	// RFC 6455 section 4.2.2, item 5.
 	sum := sha1.Sum([]byte(l.request + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	l.accept = base64.StdEncoding.EncodeToString(sum[:])
-	l.ping = appendFrame(nil, opText, []byte(`{"event":"ping"}`), l.key)
+	l.ping = appendFrame(nil, opText, []byte(l.words.ping), l.key)
 	return l, nil
 }
 
@@ -285,6 +288,11 @@ func (l *load) writable(c *conn) error {
 				return fmt.Errorf("connecting to %v: %w", l.addr, err)
 			}
 		}
+		if c.http(l) {
+			c.phase = joining
+			l.post(c, "events", fmt.Appendf(nil, `{"name":"ready","channel":"%sready","data":"{}"}`, channelPrefix))
+			return l.flush(c)
+		}
 		c.phase = upgrading
 		query := l.url.Query()
 		if c.role == publisher && l.cfg.Token != "" {
@@ -352,6 +360,13 @@ func (l *load) readable(c *conn) error {
 		return c.reason(fmt.Errorf("the server closed the connection without a close frame, %s", c.phase))
 	}
 	b := l.buf[:have+n]
+	if c.http(l) {
+		if b, err = l.answers(c, b); err != nil {
+			return err
+		}
+		c.tail = append(c.tail[:0], b...)
+		return nil
+	}
 	if c.phase == upgrading {
 		if b, err = l.upgraded(c, b); err != nil {
 			return err
@@ -412,7 +427,7 @@ func (l *load) frames(c *conn, b []byte) ([]byte, error) {
 					continue
 				}
 			case pinger:
-				if string(f.payload) == `{"event":"pong"}` {
+				if string(f.payload) == l.words.pong {
 					if err := l.pong(c, at); err != nil {
 						return b, err
 					}
@@ -490,27 +505,27 @@ func (l *load) event(c *conn, payload []byte, at time.Duration) error {
 		var data struct {
 			SocketID string `json:"socket_id"`
 		}
-		if json.Unmarshal(e.Data, &data); e.Event != "connection_established" || data.SocketID == "" {
-			return fmt.Errorf("the server greeted with %.200q: want connection_established with a socket_id", payload)
+		if json.Unmarshal(e.object(), &data); e.Event != l.words.greeting || data.SocketID == "" {
+			return fmt.Errorf("the server greeted with %.200q: want %s with a socket_id", payload, l.words.greeting)
 		}
 		c.socketID = data.SocketID
 		return l.join(c)
-	case e.Event == "error" || e.Event == "subscription_error":
+	case slices.Contains(l.words.refusals, e.Event):
 		return fmt.Errorf("the server answered %.300s", payload)
-	case e.Event == "subscription_succeeded" || e.Event == "ack":
+	case e.Event == l.words.succeeded || e.Event == "ack":
 		if c.phase == joining {
 			if c.await--; c.await == 0 {
 				l.ready(c)
 			}
 		}
-	case e.Event == "pong" && c.role == pinger:
+	case string(payload) == l.words.pong && c.role == pinger:
 		return l.pong(c, at)
 	case e.Event == eventName && c.role == subscriber && c.phase >= joining:
 		var d delivery
 		if l.seq == nil {
 			return nil
 		}
-		if !d.parse(&e) {
+		if !d.parse(l.words, &e) {
 			l.seq.Altered++
 			return nil
 		}
@@ -527,10 +542,14 @@ func (l *load) join(c *conn) error {
 		perConn := max(l.cfg.PerConn, 1)
 		for k := range perConn {
 			channel := (c.id*perConn + k) % max(l.cfg.Channels, 1)
-			c.out = appendFrame(c.out, opText, fmt.Appendf(nil, `{"event":"subscribe","channel":"%s%d"}`, channelPrefix, channel), l.key)
+			c.out = appendFrame(c.out, opText, []byte(l.words.subscribe(channelPrefix+strconv.Itoa(channel))), l.key)
 		}
 		c.await = perConn
 	case publisher: // may it publish at all?
+		if l.cfg.Burst > 0 { // it only asks the server's program to
+			l.ready(c)
+			break
+		}
 		c.out = appendFrame(c.out, opText, fmt.Appendf(nil, `{"event":"publish","id":7,"channel":"%sready","name":"ready","data":{}}`, channelPrefix), l.key)
 		c.await = 1
 	case pinger:

@@ -15,6 +15,7 @@ type streamID = int
 
 // sequences knows which message every connection must receive next.
 type sequences struct {
+	words                                      *dialect
 	channels, subscribers, perConn, publishers int
 	except                                     bool
 	shift                                      uint // a block is 1<<shift messages
@@ -40,7 +41,7 @@ const maxMissing = 1 << 18
 func newSequences(c Config) *sequences {
 	connections := c.subscribing()
 	s := &sequences{
-		channels: c.Channels, subscribers: c.Subscribers, perConn: c.PerConn, publishers: c.Publishers,
+		words: c.dialect(), channels: c.Channels, subscribers: c.Subscribers, perConn: c.PerConn, publishers: c.Publishers,
 		except: c.Except, windowed: c.Rate == 0,
 		streams: make([]stream, c.Channels*c.Publishers),
 		next:    make([]uint32, connections*c.PerConn*c.Publishers),
@@ -54,7 +55,7 @@ func newSequences(c Config) *sequences {
 	}
 	for p := range c.Publishers {
 		for ch := range c.Channels {
-			s.streams[p*c.Channels+ch].rest = restOfData(p, ch, c.Size)
+			s.streams[p*c.Channels+ch].rest = []byte(s.words.escape(string(restOfData(p, ch, c.Size))))
 		}
 	}
 	if s.except { // the first subscriber of each channel does not get message 0
@@ -78,8 +79,11 @@ func (s *sequences) leftOut(channel int, n uint32) int {
 // open reports whether the window of a stream admits another message.
 func (s *sequences) open(id streamID) bool {
 	st := &s.streams[id]
-	return st.published-st.received < 4<<s.shift
+	return st.published-st.received < s.window()
 }
+
+// window is how many messages of a stream may be under way.
+func (s *sequences) window() uint32 { return 4 << s.shift }
 
 // expected is how many deliveries everything published so far makes.
 func (s *sequences) expected() int64 {
@@ -97,7 +101,7 @@ func (s *sequences) expected() int64 {
 func (s *sequences) receive(conn int, d *delivery) {
 	id, slot := s.onlyChannel(conn), conn
 	if s.publishers|s.perConn != 1 {
-		if !d.stream() || d.publisher >= s.publishers || d.channel >= s.channels {
+		if !d.stream(s.words) || d.publisher >= s.publishers || d.channel >= s.channels {
 			s.Altered++
 			return
 		}

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strconv"
@@ -62,22 +63,23 @@ type fanout struct {
 	since      time.Duration
 	dueAt      [][]time.Duration // by publisher and g, when publishing at a rate
 	latency    *latencies
+	batch      []byte // scratch: the events of one request
 }
 
 func runFanout(ctx context.Context, c Config) (r Result, err error) {
-	r = Result{Work: c.Work, Shape: c.shape(), Connections: c.subscribing() + c.Publishers + c.Connections}
-	l, err := newLoad(ctx, c, slices.Concat(slices.Repeat([]role{subscriber}, c.subscribing()), slices.Repeat([]role{publisher}, c.Publishers))...)
+	r = Result{Work: c.Work, Shape: c.shape(), Connections: c.subscribing() + c.publishing() + c.Connections}
+	l, err := newLoad(ctx, c, slices.Concat(slices.Repeat([]role{subscriber}, c.subscribing()), slices.Repeat([]role{publisher}, c.publishing()))...)
 	if err != nil {
 		return r, err
 	}
 	defer l.close()
 	l.seq = newSequences(c)
 	f := &fanout{load: l, published: make([]uint32, c.Publishers), latency: &latencies{}}
-	for i := range c.Publishers {
+	for i := range c.publishing() {
 		f.publishers = append(f.publishers, &l.conns[c.subscribing()+i])
 	}
 	for i := range l.seq.streams {
-		l.seq.streams[i].head = []byte(`{"event":"publish","channel":"` + channelPrefix + strconv.Itoa(i%c.Channels) + `","name":"` + eventName + `","data":{"n":`)
+		l.seq.streams[i].head = []byte(c.head(channelPrefix + strconv.Itoa(i%c.Channels)))
 	}
 	if err := l.open(ctx); err != nil {
 		return r, err
@@ -153,7 +155,7 @@ func (f *fanout) messagesIn(d time.Duration) int {
 func (f *fanout) measureLatency(d *delivery, at time.Duration) {
 	p := 0
 	if f.cfg.Publishers > 1 {
-		if !d.stream() || d.publisher >= f.cfg.Publishers {
+		if !d.stream(f.words) || d.publisher >= f.cfg.Publishers {
 			return
 		}
 		p = d.publisher
@@ -201,10 +203,15 @@ const maxUnwritten = 64 << 10
 // publish sends what the rate or the windows allow and returns how long to wait for the next message at most.
 func (f *fanout) publish(now time.Duration) (time.Duration, error) {
 	wait := time.Second
+	if f.cfg.Burst > 0 {
+		return wait, f.bursts(f.publishers[0])
+	}
 	for p, c := range f.publishers {
-		if len(c.out) > 0 {
-			continue // epoll tells when it is written
+		if len(c.out) > 0 || c.await > 0 {
+			continue // epoll tells when it is written, or answered
 		}
+		f.batch = f.batch[:0]
+		events := 0
 		for len(c.out) < maxUnwritten && (f.limit == 0 || f.inPhase < f.limit) {
 			g := f.published[p]
 			channel := int(g) % f.cfg.Channels
@@ -222,29 +229,85 @@ func (f *fanout) publish(now time.Duration) (time.Duration, error) {
 			st := &f.seq.streams[id]
 			b := append(f.frame[:0], st.head...)
 			b = strconv.AppendUint(b, uint64(st.published), 10)
-			b = append(b, beforeG...)
+			b = append(b, f.words.beforeG...)
 			b = strconv.AppendUint(b, uint64(g), 10)
 			b = append(b, st.rest...)
+			if f.cfg.Protocol == Pusher {
+				b = append(b, '"')
+			}
 			if f.cfg.Except {
-				b = append(b, `,"except":["`...)
-				b = append(b, f.conns[f.seq.leftOut(channel, st.published)].socketID...)
-				b = append(b, `"]`...)
+				b = fmt.Appendf(b, f.cfg.exclusion(), f.conns[f.seq.leftOut(channel, st.published)].socketID)
 			}
 			b = append(b, '}')
 			f.frame = b
-			c.out = appendFrame(c.out, opText, b, f.key)
 			st.published++
 			f.published[p]++
 			f.inPhase++
+			if f.cfg.Protocol == Pusher {
+				if events > 0 {
+					f.batch = append(f.batch, ',')
+				}
+				f.batch = append(f.batch, b...)
+				if events++; events == f.cfg.Batch {
+					break
+				}
+				continue
+			}
+			c.out = appendFrame(c.out, opText, b, f.key)
 			if f.cfg.Rate > 0 && len(f.publishers) > 1 {
 				break // the publishers take turns
 			}
+		}
+		switch {
+		case events == 1 && f.cfg.Batch == 1:
+			f.post(c, "events", f.batch)
+		case events > 0:
+			f.post(c, "batch_events", fmt.Appendf(nil, `{"batch":[%s]}`, f.batch))
 		}
 		if err := f.flush(c); err != nil {
 			return 0, err
 		}
 	}
 	return wait, nil
+}
+
+// head is the beginning of a message to a channel, before its number.
+func (c Config) head(channel string) string {
+	if c.Protocol == Pusher {
+		return `{"name":"` + eventName + `","channel":"` + channel + `",` + pusher.beforeN
+	}
+	return `{"event":"publish","channel":"` + channel + `","name":"` + eventName + `",` + beforeN
+}
+
+// exclusion is how a message leaves a socket out.
+func (c Config) exclusion() string {
+	if c.Protocol == Pusher {
+		return `,"socket_id":"%s"`
+	}
+	return `,"except":["%s"]`
+}
+
+// bursts asks the server's program for as many bursts as the windows allow.
+func (f *fanout) bursts(c *conn) error {
+	for len(c.out) == 0 && (f.limit == 0 || f.inPhase < f.limit) {
+		for id := range f.seq.streams {
+			if st := &f.seq.streams[id]; st.published-st.received+uint32(f.cfg.Burst) > f.seq.window() {
+				return nil
+			}
+		}
+		from := f.seq.streams[0].published
+		f.frame = fmt.Appendf(f.frame[:0], `{"event":"%s","data":{"from":%d,"count":%d,"publishers":%d,"size":%d}}`,
+			BurstEvent, from, f.cfg.Burst, f.cfg.Publishers, f.cfg.Size)
+		c.out = appendFrame(c.out, opText, f.frame, f.key)
+		for id := range f.seq.streams {
+			f.seq.streams[id].published += uint32(f.cfg.Burst)
+			f.inPhase += f.cfg.Burst
+		}
+		if err := f.flush(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // besides is an echo load that runs on a thread of its own during a fan-out.

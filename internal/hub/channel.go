@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stacksjs/realtime-go/internal/channelname"
 	"github.com/stacksjs/realtime-go/internal/loop"
 )
 
@@ -26,6 +27,9 @@ type channel struct {
 	sent    uint64 // messages and whispers
 	version uint64 // changes of the members
 	members map[string]*member
+
+	told   int       // the count of subscriptions that was told last
+	toldAt time.Time // and when
 }
 
 // Member is one user in a presence channel. It never changes: an update makes another.
@@ -44,6 +48,8 @@ type member struct {
 type Event struct {
 	Name string
 	Data string // JSON text
+	// Text: what was published is no JSON but a text; Data is the JSON string of it.
+	Text bool
 	ID   string // for de-duplication; may be empty
 
 	// What delivery leaves out.
@@ -63,6 +69,7 @@ const (
 	MemberAdded
 	MemberUpdated
 	MemberRemoved
+	Subscribers // how many subscriptions there are now, where the app wants that told
 )
 
 // Delivery is one event on one channel on its way to the loops. It does not change.
@@ -70,6 +77,7 @@ type Delivery struct {
 	Kind   DeliveryKind
 	Event  *Event
 	Member *Member   // of the Member… kinds
+	Count  int       // of Subscribers
 	Time   time.Time // of messages where history is on
 	ch     *channel
 	pos    Position
@@ -230,4 +238,22 @@ func (h *Hub) Info(k Key) (in Info, ok bool) {
 	}
 	ch.trim(h.cfg.Now())
 	return Info{Subscriptions: ch.count, Members: ch.list(), Position: Position{ch.epoch, ch.seq}, Cached: ch.cached}, true
+}
+
+// Occupied lists the channels of an app whose names begin with prefix and that somebody is subscribed to, sorted.
+// Users' own channels are not among them.
+func (h *Hub) Occupied(app, prefix string) []string {
+	var names []string
+	for i := range h.homes {
+		hm := &h.homes[i]
+		hm.mu.Lock()
+		for k, ch := range hm.channels {
+			if ch.count > 0 && k.App == app && k.Space == "" && strings.HasPrefix(k.Name, prefix) && !strings.HasPrefix(k.Name, channelname.UserPrefix) {
+				names = append(names, k.Name)
+			}
+		}
+		hm.mu.Unlock()
+	}
+	slices.Sort(names)
+	return names
 }

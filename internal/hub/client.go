@@ -72,6 +72,15 @@ type App struct {
 	ID string
 	// Auth is the authorizer's own: keys.
 	Auth any
+	// NoClientEvents refuses client events, whatever the channels' policies say.
+	NoClientEvents bool
+	// SubscriptionCounts tells a channel's subscribers how many they are, except in presence channels.
+	SubscriptionCounts bool
+	// Watchlists tells users who sign in with a watchlist which of the others are online.
+	Watchlists bool
+	// AuthorizedWithin is how long a connection may take to sign in or to subscribe to what needs a grant; zero: for
+	// ever.
+	AuthorizedWithin time.Duration
 }
 
 // Session is a client's protocol. The hub calls it on the client's loop.
@@ -179,6 +188,7 @@ func (c *Client) Identify(u *User) *Error {
 	if was == "" && u.ID != "" {
 		k := userKey{c.app.ID, u.ID}
 		c.branch.users[k] = append(c.branch.users[k], c)
+		c.hub.online(c.app, u.ID, 1)
 	}
 	c.user = u
 	c.hook(HookEvent{Kind: Identified})
@@ -210,6 +220,8 @@ func (c *Client) Remove(reason string) {
 		} else {
 			b.users[k] = us
 		}
+		c.hub.online(c.app, c.user.ID, -1)
+		c.hub.unwatch(c)
 	}
 	c.waiting = nil
 	c.hook(HookEvent{Kind: Disconnected, Reason: reason})
@@ -367,6 +379,12 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 		lo = &local{ch: ch, last: since}
 		ch.locals[c.branch.index()] = lo
 	}
+	if again == nil {
+		h.count(hm, ch, c.app)
+		if out.CacheMiss {
+			h.hook(ch.key, HookEvent{Kind: CacheMissed, App: k.App, Channel: ch.key.Name})
+		}
+	}
 	hm.mu.Unlock()
 
 	var data any
@@ -490,6 +508,7 @@ func (c *Client) leave(m *loop.Membership) {
 		ch.locals[c.branch.index()] = nil
 	}
 	ch.count--
+	h.count(hm, ch, c.app)
 	if sub, _ := m.Data.(*Sub); sub != nil && sub.member != "" {
 		if mb := ch.members[sub.member]; mb != nil {
 			if mb.conns--; mb.conns == 0 {
@@ -509,19 +528,22 @@ func (c *Client) leave(m *loop.Membership) {
 }
 
 // Whisper relays a client's event to the channel's other listeners.
-func (c *Client) Whisper(channel, event, data string, tag any) {
+func (c *Client) Whisper(channel string, ev Event, tag any) {
 	c.inLane(channel, false, func() {
-		ev := &Event{Name: event, Data: data, ExceptSockets: []ID{c.id}}
-		if err := c.mayWhisper(channel, ev); err != nil {
+		ev.ExceptSockets = []ID{c.id}
+		if err := c.mayWhisper(channel, &ev); err != nil {
 			c.session.Done(channel, Position{}, nil, err, tag)
 			return
 		}
-		c.send(channel, ev, Whisper, tag)
-		c.hook(HookEvent{Kind: Whispered, Channel: channel, Event: event, Data: data})
+		c.send(channel, &ev, Whisper, tag)
+		c.hook(HookEvent{Kind: Whispered, Channel: channel, Event: ev.Name, Data: ev.Data, UserID: ev.UserID})
 	})
 }
 
 func (c *Client) mayWhisper(channel string, ev *Event) *Error {
+	if c.app.NoClientEvents {
+		return errf(Forbidden, "client events are switched off for app %q", c.app.ID)
+	}
 	kind, _ := channelname.Split(channel)
 	if kind != channelname.Private && kind != channelname.Presence {
 		return errf(Forbidden, "client events work on private and presence channels only, not on %s channel %q", kind, channel)

@@ -22,6 +22,8 @@ const (
 	ChannelVacated
 	MemberJoined
 	MemberLeft
+	CacheMissed
+	Counted
 )
 
 // HookEvent tells the application what happened. Client is set for what a client did; the events of channels and
@@ -33,7 +35,8 @@ type HookEvent struct {
 	Channel string
 	Event   string // of whispers
 	Data    string // of whispers
-	UserID  string // of members
+	UserID  string // of members, and of who whispered in a presence channel
+	Count   int    // of subscriptions
 	Reason  string // of refusals and disconnections
 }
 

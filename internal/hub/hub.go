@@ -113,6 +113,7 @@ type Hub struct {
 	calls    atomic.Int64 // user code under way
 	hooks    serial
 	stats    Stats
+	watch    watch
 }
 
 // Stats counts since the start; each field may be read at any time.
@@ -161,6 +162,7 @@ type home struct {
 	mu       sync.Mutex
 	channels map[Key]*channel // guarded by mu, and everything in the channels but locals[i], see there
 	window   window           // guarded by mu
+	counts   []*channel       // guarded by mu; whose count of subscriptions is told later
 }
 
 func (h *Hub) home(k Key) *home {
@@ -267,15 +269,19 @@ func (h *Hub) deliver(ch *channel, d *Delivery) {
 // sweep lets go of what has expired: logs of channels nobody listens to, and old message ids.
 func (h *Hub) sweep() {
 	defer h.janitor.Done()
-	t := time.NewTicker(10 * time.Second)
+	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for {
+	for tick := 1; ; tick++ {
 		select {
 		case <-h.stop:
 			return
 		case <-t.C:
 		}
 		now := h.cfg.Now()
+		h.tellCounts(now)
+		if tick%10 != 0 {
+			continue
+		}
 		for i := range h.homes {
 			hm := &h.homes[i]
 			hm.mu.Lock()

@@ -27,12 +27,14 @@ const (
 	Unknown                          // unknown command
 	TooManyConns                     // no more connections
 	Violation                        // broke the protocol
+	UnknownApp                       // no app has this key
+	OriginRefused                    // the page's origin is not allowed
 )
 
 // Codes lists every code, so that a room's table can be checked against it.
 func Codes() []Code {
-	cs := make([]Code, 0, Violation)
-	for c := BadRequest; c <= Violation; c++ {
+	cs := make([]Code, 0, OriginRefused)
+	for c := BadRequest; c <= OriginRefused; c++ {
 		cs = append(cs, c)
 	}
 	return cs

@@ -215,6 +215,44 @@ func TestUnitsAndRepliesArriveInTheOrderInWhichTheyWereAppended(t *testing.T) {
 	})
 }
 
+func TestConnectionsInTheSameGroupsGetTheSameInOrder(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, r *rig) {
+		const perTurn, turns = 60, 3
+		groups := make([]Group, 4)
+		sets := [][]int{{0, 1}, {0, 1}, {1, 0}, {0, 1, 2}, {2, 1, 0}, {3}, {2, 3}, {0, 1}}
+		ends := make([]*end, len(sets))
+		peers := make([]net.Conn, len(sets))
+		for i, set := range sets {
+			ends[i] = &end{closed: make(chan error, 2)}
+			peers[i] = r.attach(&ends[i].Conn, ends[i], i%2) // every other with the least buffer the system has: short writes
+			r.on(func() {
+				for _, g := range set {
+					ends[i].Join(&groups[g], Stamp{}, nil)
+				}
+			})
+		}
+		want := make([]strings.Builder, len(sets))
+		for turn := range turns {
+			r.on(func() {
+				for n := range perTurn {
+					g := n * 7 % len(groups)
+					text := fmt.Sprintf("%d.%d.%d ", turn, g, n) + strings.Repeat("x", 500)
+					r.append(&groups[g], Stamp{Seq: uint64(turn*perTurn + n + 1)}, text)
+					for i, set := range sets {
+						if slices.Contains(set, g) {
+							want[i].WriteString(text)
+						}
+					}
+				}
+			})
+			r.written()
+		}
+		for i := range sets {
+			r.wantRest(ends[i], peers[i], want[i].String())
+		}
+	})
+}
+
 func TestExclusion(t *testing.T) {
 	each(t, Config{}, func(t *testing.T, r *rig) {
 		var g, h Group

@@ -51,7 +51,8 @@ type Group struct {
 
 	members  []*Conn
 	young    []young
-	cur, out *Log // being collected; being flushed. nil when there is nothing
+	cur, out *Log   // being collected; being flushed. nil when there is nothing
+	place    uint32 // among the groups being flushed
 	last     Stamp
 }
 
@@ -202,6 +203,7 @@ type turn struct {
 	outReplies *replyLog
 	shutting   []*Conn
 	chain      []link
+	merges     merges
 
 	// scratch
 	cursors []cursor
@@ -272,8 +274,8 @@ func (l *Loop) seal() {
 		t.flush = 1
 	}
 	t.dirty, t.groups = t.groups[:0], t.dirty
-	for _, g := range t.groups {
-		g.out, g.cur = g.cur, nil
+	for i, g := range t.groups {
+		g.out, g.cur, g.place = g.cur, nil, uint32(i)
 		for _, c := range g.members {
 			t.touch(c, g)
 		}
@@ -344,9 +346,13 @@ func (l *Loop) flush() bool {
 
 func (l *Loop) flushConn(c *Conn) {
 	if c.flags&flagClosed == 0 {
-		if c.chain < 0 && c.reply < 0 && c.young == 0 && c.flags&flagMerge == 0 && c.x == nil {
+		alike := c.reply < 0 && c.young == 0 && c.flags&flagMerge == 0 && c.x == nil // gets what others of its groups get
+		switch {
+		case alike && c.chain < 0:
 			c.writeAll(c.first)
-		} else {
+		case alike && l.turn.merges.worthwhile():
+			c.writeMerged()
+		default:
 			c.emit(l.turn.merge(c))
 		}
 	}
@@ -391,6 +397,7 @@ func (l *Loop) finish() {
 	}
 	clear(t.chain)
 	t.chain = t.chain[:0]
+	t.merges.forget()
 	r := t.outReplies
 	if r.kept || cap(r.buf) > logBytes {
 		*r = replyLog{}

@@ -47,6 +47,9 @@ type Room interface {
 	Closed(reason error)
 }
 
+// Releaser is told that a connection has ended.
+type Releaser interface{ Release() }
+
 // Socket is one WebSocket. Every field is owned by the loop.
 type Socket struct {
 	loop.Conn

@@ -40,3 +40,31 @@ func AppendMasked(dst []byte, op Op, payload []byte, key [4]byte) []byte {
 	unmask(dst[at:], binary.LittleEndian.Uint32(key[:]))
 	return dst
 }
+
+// AppendText appends a text frame whose payload payload appends. guess is about how long that will be: the header's
+// length depends on it, and a wrong guess costs a move.
+func AppendText(dst []byte, guess int, payload func([]byte) []byte) []byte {
+	start := len(dst)
+	var room [HeaderRoom]byte
+	dst = append(dst, room[:headerLen(guess)]...)
+	from := len(dst)
+	dst = payload(dst)
+	n := len(dst) - from
+	if want := headerLen(n); want != from-start {
+		dst = append(dst, room[:max(0, want-(from-start))]...)
+		copy(dst[start+want:], dst[from:from+n])
+		dst = dst[:start+want+n]
+	}
+	AppendHeader(dst[:start], OpText, false, n)
+	return dst
+}
+
+func headerLen(n int) int {
+	switch {
+	case n < 126:
+		return 2
+	case n < 1<<16:
+		return 4
+	}
+	return 10
+}

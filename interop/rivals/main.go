@@ -88,7 +88,7 @@ func run(ctx context.Context) error {
 	for _, r := range work {
 		for round := range *rounds {
 			for _, s := range running {
-				if r.tls && !s.tls || r.except && !s.except {
+				if r.tls && !s.tls || r.except && !s.except || s.variant != nil && !r.variants {
 					continue
 				}
 				result, err := measure(ctx, e, s, r)
@@ -139,6 +139,9 @@ func measure(ctx context.Context, e env, s server, r row) (result bench.Result, 
 	c.URL = p.url
 	c.Insecure = r.tls
 	c.Token = s.token
+	if s.variant != nil {
+		s.variant(&c)
+	}
 	c.PID = p.cmd.Process.Pid
 	if result, err = bench.Run(ctx, c); err != nil {
 		return result, fmt.Errorf("%w\nthe server's last words: %s", err, p.words())

@@ -16,17 +16,20 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stacksjs/realtime-go/auth"
+	"github.com/stacksjs/realtime-go/internal/bench"
 	"golang.org/x/sys/unix"
 )
 
 // server is one of those compared.
 type server struct {
 	name        string
-	tls, except bool   // what it can do
-	token       string // for publishers
+	tls, except bool                // what it can do
+	variant     func(*bench.Config) // ours in another way; it takes part in the rows for that only
+	token       string              // for publishers
 	// prepare finds or builds what the command needs; its error says why the server is skipped.
 	prepare func(ctx context.Context, e env) error
 	command func(e env, port int, tls bool) ([]string, error)
@@ -38,21 +41,22 @@ const baseline = "bun"
 var servers = []server{
 	{
 		name: "ours", tls: true, except: true, token: ourToken(),
+		prepare: buildOurs, command: serveOurs,
+	},
+	{
+		name: "ours Pusher", variant: func(c *bench.Config) {
+			c.URL = strings.TrimSuffix(c.URL, "/ws") + "/app/" + app.Key
+			c.Protocol, c.App, c.Publishers, c.Batch = bench.Pusher, app, 8, 10
+		},
+		prepare: buildOurs, command: serveOurs,
+	},
+	{
+		name: "ours embedded", variant: func(c *bench.Config) { c.Publishers, c.Burst = 8, 16 },
 		prepare: func(ctx context.Context, e env) error {
-			if e.ours != "" {
-				_, err := os.Stat(e.ours)
-				return err
-			}
-			return goBuild(ctx, filepath.Join(e.dir, "..", ".."), filepath.Join(e.tmp, "realtime"), "./cmd/realtime")
+			return goBuild(ctx, e.dir, filepath.Join(e.tmp, "embedded"), "./embedded")
 		},
 		command: func(e env, port int, tls bool) ([]string, error) {
-			config := filepath.Join(e.tmp, "realtime.yaml")
-			err := os.WriteFile(config, []byte(ourConfig(e, port, tls)), 0o600)
-			program := e.ours
-			if program == "" {
-				program = filepath.Join(e.tmp, "realtime")
-			}
-			return []string{program, "serve", "--config", config}, err
+			return []string{filepath.Join(e.tmp, "embedded"), "-port", strconv.Itoa(port)}, nil
 		},
 	},
 	{
@@ -80,17 +84,37 @@ var servers = []server{
 	},
 }
 
-// ourConfig lets anyone publish to the channels of the bench and takes as many connections from one address as the
-// largest row opens.
+func buildOurs(ctx context.Context, e env) error {
+	if e.ours != "" {
+		_, err := os.Stat(e.ours)
+		return err
+	}
+	return goBuild(ctx, filepath.Join(e.dir, "..", ".."), filepath.Join(e.tmp, "realtime"), "./cmd/realtime")
+}
+
+func serveOurs(e env, port int, tls bool) ([]string, error) {
+	config := filepath.Join(e.tmp, "realtime.yaml")
+	err := os.WriteFile(config, []byte(ourConfig(e, port, tls)), 0o600)
+	program := e.ours
+	if program == "" {
+		program = filepath.Join(e.tmp, "realtime")
+	}
+	return []string{program, "serve", "--config", config}, err
+}
+
+// app signs what Pusher's clients publish.
+var app = bench.App{ID: "1", Key: "rivals", Secret: "the rivals' app secret"}
+
 // secret signs ourToken. It guards a server that lives for one measurement on loopback.
 const secret = "the rivals' secret of at least 32 bytes"
 
 // ourConfig is our server with everything switched on that it has by default, and a key for the publisher's token.
 func ourConfig(e env, port int, tls bool) string {
-	config := fmt.Sprintf("driver: bun\nserver:\n  host: 127.0.0.1\n  port: %d\n", port)
+	config := fmt.Sprintf("driver: bun\nprotocols: [ws, pusher]\nserver:\n  host: 127.0.0.1\n  port: %d\n", port)
 	if tls {
 		config += fmt.Sprintf("  tls:\n    cert: %s\n    key: %s\n", e.cert, e.key)
 	}
+	config += fmt.Sprintf("apps:\n  - {id: %q, key: %q, secret: %q}\n", app.ID, app.Key, app.Secret)
 	return config + fmt.Sprintf("auth:\n  anonymous: true\n  jwt:\n    algorithm: HS256\n    secret: %q\n", secret)
 }
 

@@ -35,4 +35,6 @@ var reasons = map[hub.Code]reason{
 	hub.Unknown:          {4300, "UnknownCommand", 404, 4000, "unknown"},
 	hub.TooManyConns:     {4100, "CapacityError", 503, 4100, "capacity"},
 	hub.Violation:        {4300, "ValidationError", 400, 1008, "violation"},
+	hub.UnknownApp:       {4001, "AuthError", 404, 4001, "unknown_app"},
+	hub.OriginRefused:    {4009, "AuthError", 403, 4009, "origin"},
 }

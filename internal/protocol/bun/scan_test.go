@@ -1,7 +1,6 @@
 package bun
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -64,7 +63,7 @@ func FuzzDecode(f *testing.F) {
 					t.Fatal(err)
 				}
 			}
-			g, ok := got.text()
+			g, ok := got.Text()
 			if ok != isText {
 				t.Fatalf("text of %q: ok is %v", got, ok)
 			}
@@ -82,75 +81,13 @@ func FuzzDecode(f *testing.F) {
 					_, is := x.(string)
 					strs = strs && is
 				}
-				l, err := got.list(len(list))
+				l, err := got.List(len(list))
 				if (err == nil) != strs || strs && len(l) != len(list) {
 					t.Fatalf("list of %q: %q, %v", got, l, err)
 				}
 			}
 		}
 	})
-}
-
-// FuzzAppendString: whatever the text, JSON that means it, with what is not UTF-8 replaced.
-func FuzzAppendString(f *testing.F) {
-	for _, s := range []string{"", "plain", "\"\\/\b\f\n\r\t\x00\x1f\x7f", "<script>&", "\u2028\U0001f600", "\x80a\xff", "a\xe2\x82", "\xed\xa0\x80"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		b := appendString([]byte("x"), s)
-		var got string
-		if err := json.Unmarshal(b[1:], &got); err != nil {
-			t.Fatalf("%q becomes %q: %v", s, b[1:], err)
-		}
-		if !utf8.Valid(b) {
-			t.Fatalf("%q becomes %q, which is not UTF-8", s, b)
-		}
-		if want := string([]rune(s)); got != want {
-			t.Fatalf("%q means %q", b[1:], got)
-		}
-	})
-}
-
-func TestStringsAreEscapedNoMoreThanNeeded(t *testing.T) {
-	for in, want := range map[string]string{
-		"a/<b>&'\u2028\x7fé": "\"a/<b>&'\u2028\x7fé\"",
-		"\"\\\n\t\x00\x1f":   `"\"\\\n\u0009\u0000\u001f"`,
-		"a\xffb":             "\"a\ufffdb\"",
-	} {
-		if got := string(appendString(nil, in)); got != want {
-			t.Errorf("%q becomes %s, not %s", in, got, want)
-		}
-	}
-}
-
-func TestDepth(t *testing.T) {
-	deep := func(n int) string {
-		return `{"data":` + strings.Repeat("[", n) + strings.Repeat("]", n) + `}`
-	}
-	if _, err := decode(deep(128)); err != nil {
-		t.Error(err)
-	}
-	if _, err := decode(deep(129)); err == nil || err.Error() != "nested deeper than 128 at byte 136" {
-		t.Errorf("got %v", err)
-	}
-	// What stands side by side is not nested.
-	if _, err := decode(`{"data":[` + strings.Repeat(`{},[],`, 200) + `1]}`); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestAFrameWhoseLengthWasGuessedWrong(t *testing.T) {
-	sizes := []int{0, 1, 124, 125, 126, 127, 65534, 65535, 65536, 65537}
-	for _, n := range sizes {
-		payload := bytes.Repeat([]byte{'a', 'b', 'c'}, n/3+1)[:n]
-		want := ws.AppendFrame([]byte("before"), ws.OpText, payload)
-		for _, guess := range sizes {
-			got := appendFrame([]byte("before"), guess, func(b []byte) []byte { return append(b, payload...) })
-			if !bytes.Equal(got, want) {
-				t.Errorf("%d bytes, guessed as %d: %d bytes that begin with %x, not %d that begin with %x", n, guess, len(got), got[:min(20, len(got))], len(want), want[:min(20, len(want))])
-			}
-		}
-	}
 }
 
 func TestEveryReasonHasItsWords(t *testing.T) {

@@ -14,8 +14,10 @@ import (
 
 	"github.com/stacksjs/realtime-go/internal/channelname"
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/socket"
+	"github.com/stacksjs/realtime-go/internal/ws"
 )
 
 // Subprotocol may be offered by clients; its absence means nothing.
@@ -44,12 +46,9 @@ type session struct {
 	socket socket.Socket
 	client hub.Client
 	room   *Room
-	end    Releaser // nil: nobody counts connections
+	end    socket.Releaser // nil: nobody counts connections
 	flags  uint8
 }
-
-// Releaser is told that a connection has ended.
-type Releaser interface{ Release() }
 
 const (
 	oldDialect uint8 = 1 << iota // commands in "type": expects no answers it did not ask for
@@ -88,7 +87,7 @@ func (c *Conn) Loop() (*loop.Conn, loop.Handler) { return &c.s.socket.Conn, &c.s
 
 // Start begins the session: on the loop, after the handshake's answer was sent. u is nil for anonymous clients; end,
 // which may be nil, is told when the connection has ended.
-func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end Releaser) {
+func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end socket.Releaser) {
 	s := &c.s
 	s.end = end
 	s.room.Hub.Add(&s.client, &s.socket.Conn, s, Codec{Deflate: deflate}, app)
@@ -121,7 +120,7 @@ func (s *session) hearUser(u *hub.User) {
 }
 
 func (s *session) reply(payload func([]byte) []byte) {
-	s.socket.Send(appendFrame(make([]byte, 0, 256), 100, payload))
+	s.socket.Send(ws.AppendText(make([]byte, 0, 256), 100, payload))
 }
 
 // Text implements socket.Room: one frame of the client.
@@ -144,22 +143,22 @@ func (s *session) command(text string) {
 		s.fail(nil, "", &hub.Error{Code: hub.BadRequest, Message: "the frame is not a JSON object: " + err.Error()})
 		return
 	}
-	name, ok := c.event.text()
+	name, ok := c.event.Text()
 	if !ok {
-		if name, ok = c.typ.text(); ok && s.flags&spoke == 0 {
+		if name, ok = c.typ.Text(); ok && s.flags&spoke == 0 {
 			s.flags |= oldDialect
 		}
 	}
 	s.flags |= spoke
 	var req *request
-	if c.id.there() || c.messageID.there() || c.ack.is("true") {
+	if c.id.There() || c.messageID.There() || c.ack == "true" {
 		req = &request{id: c.id, messageID: c.messageID, ack: true, command: name}
 		if err := req.check(); err != nil {
 			s.fail(nil, "", err)
 			return
 		}
 	}
-	channel, _ := c.channel.text()
+	channel, _ := c.channel.Text()
 	if !ok || name == "" {
 		s.unknown(req, channel, "", c)
 		return
@@ -182,7 +181,7 @@ func (s *session) command(text string) {
 		s.authenticate(c, req)
 	default:
 		if strings.HasPrefix(name, "client-") {
-			s.client.Whisper(channel, name, c.payload(), req)
+			s.client.Whisper(channel, hub.Event{Name: name, Data: c.payload()}, req)
 			return
 		}
 		s.unknown(req, channel, name, c)
@@ -192,7 +191,7 @@ func (s *session) command(text string) {
 // check refuses what could not be given back.
 func (r *request) check() *hub.Error {
 	for _, f := range [2]field{r.id, r.messageID} {
-		if f.there() && (len(f) > 128 || f[0] == '{' || f[0] == '[') {
+		if f.There() && (len(f) > 128 || f[0] == '{' || f[0] == '[') {
 			return &hub.Error{Code: hub.BadRequest, Message: "id and messageId are numbers or strings of at most 126 bytes"}
 		}
 	}
@@ -208,23 +207,23 @@ func (c *command) payload() string {
 }
 
 func (s *session) subscribe(c command, channel string, req *request) {
-	r := hub.Subscribe{Channel: channel, ChannelData: c.channelData.json(), Tag: req}
-	r.Auth, _ = c.auth.text()
-	if c.since.there() {
+	r := hub.Subscribe{Channel: channel, ChannelData: c.channelData.JSON(), Tag: req}
+	r.Auth, _ = c.auth.Text()
+	if c.since.There() {
 		since := &hub.Since{}
 		var err error
 		if since.Seq, err = strconv.ParseUint(string(c.since), 10, 64); err != nil {
 			s.Refused(channel, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("since is %.40s; it must be the seq of the last message received", c.since)}, req)
 			return
 		}
-		if e, ok := c.epoch.text(); ok {
+		if e, ok := c.epoch.Text(); ok {
 			if since.Epoch, err = strconv.ParseUint(e, 36, 64); err != nil || since.Epoch == 0 {
 				since.Epoch = ^uint64(0) // never one of ours: not recoverable
 			}
 		}
 		r.Since = since
 	}
-	if c.rewind.there() {
+	if c.rewind.There() {
 		n, err := strconv.Atoi(string(c.rewind))
 		if err != nil || n < 0 {
 			s.Refused(channel, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("rewind is %.40s; it must be a number of messages", c.rewind)}, req)
@@ -235,23 +234,12 @@ func (s *session) subscribe(c command, channel string, req *request) {
 	s.client.Subscribe(r)
 }
 
-// json is the field's text where it is a string, and its JSON where it is not.
-func (f field) json() string {
-	if t, ok := f.text(); ok {
-		return t
-	}
-	if !f.there() {
-		return ""
-	}
-	return string(f)
-}
-
 func (s *session) publish(c command, channel string, req *request) {
-	name, _ := c.name.text()
+	name, _ := c.name.Text()
 	ev := &hub.Event{Name: name, Data: c.payload()}
-	ev.ID, _ = c.mid.text()
-	if c.except.there() {
-		ids, err := c.except.list(100)
+	ev.ID, _ = c.mid.Text()
+	if c.except.There() {
+		ids, err := c.except.List(100)
 		if err != nil {
 			s.Done(channel, hub.Position{}, nil, &hub.Error{Code: hub.BadRequest, Message: "except: " + err.Error()}, req)
 			return
@@ -269,15 +257,14 @@ func (s *session) publish(c command, channel string, req *request) {
 }
 
 func (s *session) batch(name string, c command, req *request) {
-	channels, err := c.channels.list(batchMax)
+	channels, err := c.channels.List(batchMax)
 	if err != nil {
 		s.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("channels: %v", err)}, "BatchError")
 		return
 	}
 	data := map[string]string{}
-	if c.dataByOne.there() {
-		sc := scanner{s: string(c.dataByOne)}
-		if err := sc.object(func(k string, v field) { data[k] = v.json() }); err != nil {
+	if c.dataByOne.There() {
+		if err := jsontext.Object(string(c.dataByOne), func(k string, v field) { data[k] = v.JSON() }); err != nil {
 			s.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("channelData: %v", err)}, "BatchError")
 			return
 		}
@@ -311,7 +298,7 @@ func (s *session) one(b *batch, channel string, err *hub.Error) {
 func (s *session) batchDone(b *batch) {
 	s.answer(b.req, `{"event":"`+b.name+`_result"`, func(d []byte) []byte {
 		d = append(d, `,"data":{`...)
-		if b.req != nil && b.req.messageID.there() { // where the successor's own client looks for it
+		if b.req != nil && b.req.messageID.There() { // where the successor's own client looks for it
 			d = append(d, `"messageId":`...)
 			d = append(d, b.req.messageID...)
 			d = append(d, ',')
@@ -319,14 +306,14 @@ func (s *session) batchDone(b *batch) {
 		d = append(d, `"succeeded":[`...)
 		for i, ch := range b.succeeded {
 			d = comma(d, i)
-			d = appendString(d, ch)
+			d = jsontext.AppendString(d, ch)
 		}
 		d = append(d, `],"failed":{`...)
 		for i, f := range b.failed {
 			d = comma(d, i)
-			d = appendString(d, f.channel)
+			d = jsontext.AppendString(d, f.channel)
 			d = append(d, ':')
-			d = appendString(d, f.reason)
+			d = jsontext.AppendString(d, f.reason)
 		}
 		return append(d, "}}"...)
 	})
@@ -347,7 +334,7 @@ func (s *session) members(channel string, req *request) {
 	}
 	s.answer(req, `{"event":"presence"`, func(b []byte) []byte {
 		b = append(b, `,"channel":`...)
-		b = appendString(b, channel)
+		b = jsontext.AppendString(b, channel)
 		b = append(b, `,"data":{`...)
 		b = appendPresence(b, ms)
 		return append(b, '}')
@@ -360,12 +347,12 @@ func appendPresence(b []byte, ms []*hub.Member) []byte {
 	b = append(b, `,"ids":[`...)
 	for i, m := range ms {
 		b = comma(b, i)
-		b = appendString(b, m.ID)
+		b = jsontext.AppendString(b, m.ID)
 	}
 	b = append(b, `],"hash":{`...)
 	for i, m := range ms {
 		b = comma(b, i)
-		b = appendString(b, m.ID)
+		b = jsontext.AppendString(b, m.ID)
 		b = append(b, ':')
 		b = appendMember(b, m)
 	}
@@ -373,7 +360,7 @@ func appendPresence(b []byte, ms []*hub.Member) []byte {
 }
 
 func (s *session) authenticate(c command, req *request) {
-	token, ok := c.token.text()
+	token, ok := c.token.Text()
 	if !ok || token == "" {
 		s.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: "auth needs a token"})
 		return
@@ -390,7 +377,7 @@ func (s *session) authenticate(c command, req *request) {
 		s.flags &^= toldExpiry
 		s.answer(req, `{"event":"auth_ok"`, func(b []byte) []byte {
 			b = append(b, `,"data":{"user_id":`...)
-			b = appendString(b, u.ID)
+			b = jsontext.AppendString(b, u.ID)
 			if !u.Expires.IsZero() {
 				b = append(b, `,"expires_at":`...)
 				b = strconv.AppendInt(b, u.Expires.UnixMilli(), 10)
@@ -417,11 +404,11 @@ func (s *session) unknown(req *request, channel, name string, c command) {
 func (s *session) answer(req *request, head string, tail func([]byte) []byte) {
 	s.reply(func(b []byte) []byte {
 		b = append(b, head...)
-		if req != nil && req.id.there() {
+		if req != nil && req.id.There() {
 			b = append(b, `,"id":`...)
 			b = append(b, req.id...)
 		}
-		if req != nil && req.messageID.there() {
+		if req != nil && req.messageID.There() {
 			b = append(b, `,"messageId":`...)
 			b = append(b, req.messageID...)
 		}
@@ -445,14 +432,14 @@ func (s *session) failed(req *request, event, channel string, err *hub.Error, ki
 	s.answer(req, `{"event":"`+event+`"`, func(b []byte) []byte {
 		if channel != "" {
 			b = append(b, `,"channel":`...)
-			b = appendString(b, channel)
+			b = jsontext.AppendString(b, channel)
 		}
 		b = append(b, `,"data":{"code":`...)
 		b = strconv.AppendInt(b, int64(r.code), 10)
 		b = append(b, `,"type":"`...)
 		b = append(b, r.kind...)
 		b = append(b, `","error":`...)
-		b = appendString(b, err.Message)
+		b = jsontext.AppendString(b, err.Message)
 		b = append(b, `,"status":`...)
 		b = strconv.AppendInt(b, int64(r.status), 10)
 		if err.RetryAfter > 0 {
@@ -476,7 +463,7 @@ func (s *session) Subscribed(o *hub.Subscribed) {
 	}
 	s.answer(req, `{"event":"subscription_succeeded"`, func(b []byte) []byte {
 		b = append(b, `,"channel":`...)
-		b = appendString(b, o.Channel)
+		b = jsontext.AppendString(b, o.Channel)
 		if o.Me == nil && !o.History {
 			return b
 		}
@@ -484,7 +471,7 @@ func (s *session) Subscribed(o *hub.Subscribed) {
 		if o.Me != nil {
 			b = appendPresence(b, o.Members)
 			b = append(b, `,"me":{"id":`...)
-			b = appendString(b, o.Me.ID)
+			b = jsontext.AppendString(b, o.Me.ID)
 			b = append(b, '}')
 		}
 		if o.History {
@@ -539,12 +526,12 @@ func (s *session) Unsubscribed(channel string, err *hub.Error, tag any) {
 	default:
 		s.answer(req, `{"event":"unsubscribed"`, func(b []byte) []byte {
 			b = append(b, `,"channel":`...)
-			b = appendString(b, channel)
+			b = jsontext.AppendString(b, channel)
 			if err != nil {
 				b = append(b, `,"data":{"reason":"`...)
 				b = append(b, reasons[err.Code].word...)
 				b = append(b, `","error":`...)
-				b = appendString(b, err.Message)
+				b = jsontext.AppendString(b, err.Message)
 				b = append(b, '}')
 			}
 			return b
@@ -612,7 +599,7 @@ func (s *session) Drained(dropped []loop.Dropped) {
 	for _, d := range dropped {
 		s.answer(nil, `{"event":"messages_dropped"`, func(b []byte) []byte {
 			b = append(b, `,"channel":`...)
-			b = appendString(b, hub.ChannelOf(d.Group))
+			b = jsontext.AppendString(b, hub.ChannelOf(d.Group))
 			b = append(b, `,"data":{"count":`...)
 			b = strconv.AppendInt(b, int64(d.N), 10)
 			return append(b, '}')

@@ -1,0 +1,426 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stacksjs/realtime-go/auth"
+	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/hub"
+)
+
+const (
+	maxChannels = 100 // one event may go to (Pusher HTTP API, POST events)
+	maxBatch    = 10  // events in one request (POST batch_events)
+	maxBody     = 4 << 20
+	publishWait = 5 * time.Second // for overloaded loops
+)
+
+// call is a request to the Pusher HTTP API whose signature is good.
+type call struct {
+	*http.Request
+	app   *hub.App
+	body  []byte
+	query url.Values
+}
+
+// badRequest is an error with the status to answer.
+type badRequest struct {
+	status int
+	why    string
+}
+
+func (e *badRequest) Error() string { return e.why }
+
+func bad(status int, format string, args ...any) error {
+	return &badRequest{status, fmt.Sprintf(format, args...)}
+}
+
+// apiRoutes serves the Pusher HTTP API (Pusher Channels protocol, "HTTP API"). Success is 200 and nothing else: an SDK takes every
+// other status for a failure.
+func (s *Server) apiRoutes(mux *http.ServeMux, prefix string) {
+	handle := func(method, path string, h func(*call) (any, error)) {
+		mux.HandleFunc(method+" "+prefix+"/apps/{app}"+path, func(w http.ResponseWriter, r *http.Request) { s.api(w, r, h) })
+	}
+	handle("POST", "/events", s.postEvent)
+	handle("POST", "/batch_events", s.postBatch)
+	handle("GET", "/channels", s.getChannels)
+	handle("GET", "/channels/{channel}", s.getChannel)
+	handle("GET", "/channels/{channel}/users", s.getUsers)
+	handle("POST", "/users/{user}/terminate_connections", s.terminate)
+	// Still called by old SDKs.
+	handle("POST", "/channels/{channel}/events", s.postToChannel)
+	handle("GET", "/channels/{channel}/stats", s.getStats)
+}
+
+// api authenticates a request and answers what h says.
+func (s *Server) api(w http.ResponseWriter, r *http.Request, h func(*call) (any, error)) {
+	c, err := s.authenticated(r)
+	var out any
+	if err == nil {
+		out, err = h(c)
+	}
+	if err != nil {
+		var b *badRequest
+		if !errors.As(err, &b) {
+			b = &badRequest{http.StatusInternalServerError, err.Error()}
+		}
+		if b.status == http.StatusServiceUnavailable || b.status == http.StatusTooManyRequests {
+			w.Header().Set("Retry-After", "1")
+		}
+		refuse(w, b.status, b.why)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.Encode(out) // a client that has gone does not want it
+}
+
+func (s *Server) authenticated(r *http.Request) (*call, error) {
+	c := &call{Request: r, app: s.apps["id:"+r.PathValue("app")]}
+	if c.app == nil {
+		return nil, bad(http.StatusNotFound, "there is no app %.100q", r.PathValue("app"))
+	}
+	var err error
+	if c.body, err = io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody)); err != nil {
+		var big *http.MaxBytesError
+		if errors.As(err, &big) {
+			return nil, bad(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes", maxBody)
+		}
+		return nil, bad(http.StatusBadRequest, "the body could not be read: %v", err)
+	}
+	if err := auth.VerifyRequest(r, c.body, c.app.Auth.(auth.AppKeys), s.now(), s.cfg.Prefix); err != nil {
+		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
+	}
+	if c.query, err = auth.ParseQuery(r.URL.RawQuery); err != nil {
+		return nil, bad(http.StatusBadRequest, "%v", err)
+	}
+	return c, nil
+}
+
+// trigger is one event to publish.
+type trigger struct {
+	Name     string          `json:"name"`
+	Data     json.RawMessage `json:"data"`
+	Channel  string          `json:"channel"`
+	Channels []string        `json:"channels"`
+	SocketID string          `json:"socket_id"`
+	Info     string          `json:"info"`
+}
+
+// outgoing is a trigger that passed every check.
+type outgoing struct {
+	event    *hub.Event
+	channels []string
+	info     []string
+}
+
+func (s *Server) postEvent(c *call) (any, error) {
+	var t trigger
+	if err := json.Unmarshal(c.body, &t); err != nil {
+		return nil, bad(http.StatusBadRequest, "the body is not the JSON of an event: %v", err)
+	}
+	t.Channels = append(t.Channels, c.query["channels"]...)
+	o, err := s.outgoing(c, &t, c.Header.Get("X-Idempotency-Key"))
+	if err == nil {
+		err = s.publish(c, o)
+	}
+	if err != nil || len(o.info) == 0 {
+		return struct{}{}, err
+	}
+	all := map[string]attributes{}
+	for _, ch := range o.channels {
+		all[ch] = s.attributes(c.app, ch, o.info)
+	}
+	return map[string]any{"channels": all}, nil
+}
+
+// postBatch publishes all events or, if one of them is wrong, none.
+func (s *Server) postBatch(c *call) (any, error) {
+	var body struct {
+		Batch []trigger `json:"batch"`
+	}
+	if err := json.Unmarshal(c.body, &body); err != nil {
+		return nil, bad(http.StatusBadRequest, "the body is not the JSON of a batch: %v", err)
+	}
+	if n := len(body.Batch); n == 0 || n > maxBatch {
+		return nil, bad(http.StatusBadRequest, "the batch has %d events: 1 to %d go into one request", n, maxBatch)
+	}
+	var all []*outgoing
+	key, asked := c.Header.Get("X-Idempotency-Key"), false
+	for i := range body.Batch {
+		id := key
+		if id != "" {
+			id = fmt.Sprintf("%s.%d", key, i)
+		}
+		o, err := s.outgoing(c, &body.Batch[i], id)
+		if err != nil {
+			return nil, fmt.Errorf("event %d of the batch: %w", i+1, err)
+		}
+		all = append(all, o)
+		asked = asked || len(o.info) > 0
+	}
+	for _, o := range all {
+		if err := s.publish(c, o); err != nil {
+			return nil, err
+		}
+	}
+	if !asked {
+		return struct{}{}, nil
+	}
+	var infos []attributes
+	for _, o := range all {
+		infos = append(infos, s.attributes(c.app, o.channels[0], o.info))
+	}
+	return map[string]any{"batch": infos}, nil
+}
+
+// postToChannel is the oldest way to publish: the body is the data.
+func (s *Server) postToChannel(c *call) (any, error) {
+	data, err := json.Marshal(string(c.body))
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.outgoing(c, &trigger{Name: c.query.Get("name"), Data: data, Channel: c.PathValue("channel"), SocketID: c.query.Get("socket_id")}, "")
+	if err == nil {
+		err = s.publish(c, o)
+	}
+	return struct{}{}, err
+}
+
+func (s *Server) publish(c *call, o *outgoing) error {
+	ctx, cancel := context.WithTimeout(c.Context(), publishWait)
+	defer cancel()
+	for _, ch := range o.channels {
+		if _, err := s.hub.Publish(ctx, hub.Key{App: c.app.ID, Name: ch}, o.event); err != nil {
+			if errors.Is(err, hub.ErrOverloaded) {
+				return bad(http.StatusServiceUnavailable, "overloaded: the server takes events more slowly than they come")
+			}
+			return bad(http.StatusServiceUnavailable, "the server is shutting down")
+		}
+	}
+	return nil
+}
+
+// outgoing checks a trigger.
+func (s *Server) outgoing(c *call, t *trigger, id string) (*outgoing, error) {
+	if err := hub.CheckEventName(t.Name, 200); err != nil {
+		return nil, bad(http.StatusBadRequest, "%s", err.Message)
+	}
+	channels := t.Channels
+	if t.Channel != "" {
+		channels = append(channels, t.Channel)
+	}
+	if len(channels) == 0 {
+		return nil, bad(http.StatusBadRequest, "the event names no channels")
+	}
+	if len(channels) > maxChannels {
+		return nil, bad(http.StatusBadRequest, "the event goes to %d channels, more than %d: send it in several requests", len(channels), maxChannels)
+	}
+	data, isText, err := jsonData(t.Data)
+	if err != nil {
+		return nil, err
+	}
+	o := &outgoing{event: &hub.Event{Name: t.Name, Data: data, Text: isText, ID: id}}
+	if len(id) > 128 {
+		return nil, bad(http.StatusBadRequest, "the X-Idempotency-Key is longer than 128 bytes")
+	}
+	if t.SocketID != "" {
+		id, ok := hub.ParseID(t.SocketID)
+		if !ok {
+			return nil, bad(http.StatusBadRequest, "socket_id %.60q is not of the form 123.456", t.SocketID)
+		}
+		o.event.ExceptSockets = []hub.ID{id}
+	}
+	for _, ch := range channels {
+		if err := channelname.Validate(ch); err != nil {
+			return nil, bad(http.StatusBadRequest, "%v", err)
+		}
+		if err := s.hub.CheckData(hub.Key{App: c.app.ID, Name: ch}, data); err != nil {
+			status := http.StatusBadRequest
+			if err.Code == hub.TooLarge {
+				status = http.StatusRequestEntityTooLarge
+			}
+			return nil, bad(status, "%s", err.Message)
+		}
+		if !slices.Contains(o.channels, ch) {
+			o.channels = append(o.channels, ch)
+		}
+	}
+	o.info, err = infoNames(t.Info, "user_count", "subscription_count")
+	return o, err
+}
+
+// jsonData turns the API's data, which is a string, into the JSON that clients get: what the string holds if that
+// is JSON, and else the string itself.
+func jsonData(raw json.RawMessage) (data string, isText bool, err error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return "", false, bad(http.StatusBadRequest, "the event has no data; an empty string will do")
+	}
+	if raw[0] != '"' {
+		return string(raw), false, nil
+	}
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return "", false, bad(http.StatusBadRequest, "data: %v", err)
+	}
+	if json.Valid([]byte(text)) {
+		return text, false, nil
+	}
+	return string(raw), true, nil
+}
+
+// infoNames reads a list of attributes asked for.
+func infoNames(info string, known ...string) ([]string, error) {
+	var names []string
+	for name := range strings.SplitSeq(info, ",") {
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		if !slices.Contains(known, name) {
+			return nil, bad(http.StatusBadRequest, "info %.60q is unknown here; there are %s", name, strings.Join(known, ", "))
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// attributes are what can be asked about a channel.
+type attributes struct {
+	Occupied      *bool            `json:"occupied,omitempty"`
+	Users         *int             `json:"user_count,omitempty"`
+	Subscriptions *int             `json:"subscription_count,omitempty"`
+	Cache         *json.RawMessage `json:"cache,omitempty"`
+}
+
+func (s *Server) attributes(app *hub.App, channel string, names []string) (a attributes) {
+	if len(names) == 0 {
+		return a
+	}
+	k := hub.Key{App: app.ID, Name: channel}
+	in, _ := s.hub.Info(k)
+	for _, name := range names {
+		switch name {
+		case "occupied":
+			occupied := in.Subscriptions > 0
+			a.Occupied = &occupied
+		case "user_count":
+			if isPresence(channel) {
+				n := len(in.Members)
+				a.Users = &n
+			}
+		case "subscription_count":
+			a.Subscriptions = &in.Subscriptions
+		case "cache":
+			cache := json.RawMessage("null")
+			if d := in.Cached; d != nil {
+				cache = cached(d, s.hub.Policy(k).Cache-s.now().Sub(d.Time))
+			}
+			a.Cache = &cache
+		}
+	}
+	return a
+}
+
+// cached is a channel's last event as the API shows it: the data as the string it was, and the seconds it is kept.
+func cached(d *hub.Delivery, left time.Duration) json.RawMessage {
+	data := json.RawMessage(d.Event.Data)
+	if !d.Event.Text {
+		data, _ = json.Marshal(d.Event.Data)
+	}
+	return fmt.Appendf(nil, `{"data":%s,"ttl":%d}`, data, max(0, int(left/time.Second)))
+}
+
+func isPresence(channel string) bool { return strings.HasPrefix(channel, "presence-") }
+
+// getChannels lists the channels that somebody is subscribed to.
+func (s *Server) getChannels(c *call) (any, error) {
+	names, err := infoNames(c.query.Get("info"), "user_count", "subscription_count")
+	if err != nil {
+		return nil, err
+	}
+	prefix := c.query.Get("filter_by_prefix")
+	if slices.Contains(names, "user_count") && !isPresence(prefix) {
+		return nil, bad(http.StatusBadRequest, "user_count is known of presence channels only: ask with filter_by_prefix=presence-")
+	}
+	all := map[string]attributes{}
+	for _, ch := range s.hub.Occupied(c.app.ID, prefix) {
+		all[ch] = s.attributes(c.app, ch, names)
+	}
+	return map[string]any{"channels": all}, nil
+}
+
+func (s *Server) getChannel(c *call) (any, error) {
+	ch := c.PathValue("channel")
+	names, err := infoNames(c.query.Get("info"), "user_count", "subscription_count", "cache")
+	if err == nil {
+		err = checkChannel(ch)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case slices.Contains(names, "user_count") && !isPresence(ch):
+		return nil, bad(http.StatusBadRequest, "user_count is known of presence channels only, and %q is none", ch)
+	case slices.Contains(names, "cache") && !channelname.IsCache(ch):
+		return nil, bad(http.StatusBadRequest, "cache is known of cache channels only, and %q is none", ch)
+	}
+	return s.attributes(c.app, ch, append(names, "occupied")), nil
+}
+
+func (s *Server) getStats(c *call) (any, error) {
+	ch := c.PathValue("channel")
+	if err := checkChannel(ch); err != nil {
+		return nil, err
+	}
+	return s.attributes(c.app, ch, []string{"occupied", "user_count"}), nil
+}
+
+func checkChannel(name string) error {
+	if err := channelname.Validate(name); err != nil {
+		return bad(http.StatusBadRequest, "%v", err)
+	}
+	return nil
+}
+
+// getUsers lists a presence channel's members, without what others see of them, as Pusher does.
+func (s *Server) getUsers(c *call) (any, error) {
+	ch := c.PathValue("channel")
+	if err := checkChannel(ch); err != nil {
+		return nil, err
+	}
+	if !isPresence(ch) {
+		return nil, bad(http.StatusBadRequest, "users are known of presence channels only, and %q is none", ch)
+	}
+	type user struct {
+		ID string `json:"id"`
+	}
+	users := []user{}
+	in, _ := s.hub.Info(hub.Key{App: c.app.ID, Name: ch})
+	for _, m := range in.Members {
+		users = append(users, user{m.ID})
+	}
+	return map[string]any{"users": users}, nil
+}
+
+// terminate ends all connections of a signed-in user.
+func (s *Server) terminate(c *call) (any, error) {
+	s.hub.Disconnect(hub.Select{App: c.app.ID, User: c.PathValue("user")}, "You got disconnected by the app.")
+	return struct{}{}, nil
+}
+
+// now is the server's clock.
+func (s *Server) now() time.Time {
+	if s.cfg.now != nil {
+		return s.cfg.now()
+	}
+	return time.Now()
+}
