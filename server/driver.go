@@ -73,8 +73,8 @@ func sendError(err error) error {
 // Revoke takes a user's subscriptions to a channel (wire name) back, on all its connections; the clients are told why.
 // It stops no new subscription: that is the authorizer's. app is the app's id, empty for the default one.
 //
-// Like the three methods that follow it does not wait until it is done, and where there is no such app, user,
-// connection or subscription there is nothing to do.
+// Like RevokeSocket, Disconnect and DisconnectSocket it does not wait until it is done, and where there is no such app,
+// user, connection or subscription there is nothing to do.
 func (s *Server) Revoke(app, userID, channel, why string) {
 	s.hub.Revoke(hub.Select{App: s.appID(app), User: userID}, channel, why)
 }
