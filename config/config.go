@@ -190,7 +190,7 @@ type Limits struct {
 	Handshake Duration `yaml:"handshake,omitempty"`
 	// Subscriptions of one connection. Default: 100.
 	ChannelsPerConnection int `yaml:"channelsPerConnection,omitempty"`
-	// One WebSocket message from a client. Default: 128KiB.
+	// One WebSocket message from a client. Default: 128KiB. -1 is 1GiB.
 	MessageBytes Size `yaml:"messageBytes,omitempty"`
 	// The data of one event. Default: 100KiB.
 	PayloadBytes Size `yaml:"payloadBytes,omitempty"`
@@ -202,11 +202,11 @@ type Limits struct {
 	PublishesPerSecond int `yaml:"publishesPerSecond,omitempty"`
 	// Id and info of one presence member. Default: 1KiB.
 	MemberBytes Size `yaml:"memberBytes,omitempty"`
-	// One call of the program's code for a client. Default: 10s.
+	// One call of the program's code for a client. Default: 10s. Never unlimited.
 	AuthorizeTime Duration `yaml:"authorizeTime,omitempty"`
 	// Such calls under way. Default: 10000.
 	Authorizing int `yaml:"authorizing,omitempty"`
-	// How long a message's id is remembered. Default: 2m.
+	// How long a message's id is remembered. Default: 2m. -1: not at all.
 	IdempotencyWindow Duration `yaml:"idempotencyWindow,omitempty"`
 	// Silence after which a client is pinged. Default: 60s. Never unlimited.
 	Ping Duration `yaml:"ping,omitempty"`
@@ -220,7 +220,8 @@ type Channel struct {
 	Pattern string `yaml:"pattern"`
 	// Keep messages for clients that come back.
 	History History `yaml:"history,omitempty"`
-	// For how long new subscribers get the last message. Default: not at all.
+	// For how long new subscribers get the last message. Default: not at all, but 30m on channels that are named
+	// `cache-` behind their prefix.
 	Cache Duration `yaml:"cache,omitempty"`
 	// Whether members may send client events to each other. Default: true.
 	Whispers *bool `yaml:"whispers,omitempty"`
@@ -338,20 +339,19 @@ func (c *Config) Which(channel string) (server.Channel, error) {
 	if err := channelname.Validate(channel); err != nil {
 		return server.Channel{}, fmt.Errorf("config: %w", err)
 	}
-	p := hub.Default(channel)
 	for _, ch := range c.Channels {
 		if hub.Match(ch.Pattern, channel) {
 			s := ch.policy()
-			n := hub.Policy{
+			p := hub.Policy{
 				Pattern: s.Pattern, Source: s.Source, History: hub.History(s.History), Cache: s.Cache, Whispers: !s.NoWhispers,
 				Payload: s.PayloadBytes, Subscribers: s.Subscribers, Members: s.Members, Encrypted: s.Encrypted,
 			}.Normal()
-			out := fromHub(&n, c)
+			out := fromHub(p.Of(channel), c)
 			out.Slow = s.Slow
 			return out, nil
 		}
 	}
-	return fromHub(p, c), nil
+	return fromHub(hub.Default(channel), c), nil
 }
 
 func fromHub(p *hub.Policy, c *Config) server.Channel {

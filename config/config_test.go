@@ -271,13 +271,16 @@ channels:
     history: {size: 10}
     whispers: false
     slow: keep-latest
+  - {pattern: "private-encrypted-*", subscribers: 5}
   - {pattern: "private-*", cache: 1m, payload: 1KiB, subscribers: 5, members: 6, encrypted: true, history: {size: 1, age: 2m, bytes: 3KiB}}
 `)
 	for channel, want := range map[string]server.Channel{
 		"private-orders.1": {Pattern: "private-orders.*", Source: "realtime.yaml:3", History: server.History{Size: 10, Age: 5 * time.Minute, Bytes: 1 << 20},
 			NoWhispers: true, Slow: server.KeepLatest, PayloadBytes: 50 << 10, Members: 100},
-		"private-x": {Pattern: "private-*", Source: "realtime.yaml:7", History: server.History{Size: 1, Age: 2 * time.Minute, Bytes: 3 << 10},
+		"private-x": {Pattern: "private-*", Source: "realtime.yaml:8", History: server.History{Size: 1, Age: 2 * time.Minute, Bytes: 3 << 10},
 			Cache: time.Minute, PayloadBytes: 1 << 10, Subscribers: 5, Members: 6, Encrypted: true},
+		"private-encrypted-cache-x": {Pattern: "private-encrypted-*", Source: "realtime.yaml:7", Cache: 30 * time.Minute, PayloadBytes: 50 << 10,
+			Subscribers: 5, Members: 100, Encrypted: true},
 		"cache-x": {Pattern: "*cache-*", Source: "default for cache channels", Cache: 30 * time.Minute, PayloadBytes: 50 << 10, Members: 100},
 		"x":       {Pattern: "*", Source: "default", PayloadBytes: 50 << 10, Members: 100},
 	} {
@@ -355,6 +358,11 @@ func TestAClientHearsABroadcast(t *testing.T) {
 		t.Error("WithServer was not given the file's configuration")
 	}
 	addr := serve(t, app)
+	w := httptest.NewRecorder()
+	app.ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
+	if got := fmt.Sprint(w.Code, w.Body); got != "200 ok\n" {
+		t.Errorf("mounted, it answers %q", got)
+	}
 	token, err := auth.IssueHS256([]byte(secret), auth.Claims{Subject: "ada", ExpiresAt: time.Now().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
@@ -395,6 +403,11 @@ func TestDriversWithoutAServer(t *testing.T) {
 		}
 		if logged := strings.Contains(out.String(), "OrderShipped"); logged != (driver == "log") {
 			t.Errorf("driver %s logged %q", driver, &out)
+		}
+		w := httptest.NewRecorder()
+		app.ServeHTTP(w, httptest.NewRequest("GET", "/ws", nil))
+		if got, want := fmt.Sprint(w.Code, w.Body), "404 no realtime server: driver \""+driver+"\" has none\n"; got != want {
+			t.Errorf("mounted, it answers %q, not %q", got, want)
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -473,7 +473,7 @@ func (c *Config) check(unread []string) []error {
 	}
 	s.Host, s.Port = cmp.Or(s.Host, c.Bun.Host, "127.0.0.1"), cmp.Or(s.Port, c.Bun.Port, 6001)
 	c.Bun = Address{}
-	if s.Path != "" && (!strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "{} ?#")) {
+	if s.Path != "" && (s.Path == "/" || !strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "{} ?#")) {
 		fail("server.path", "server.path is %.60q, and must be a path such as /ws", s.Path)
 	}
 	if s.Prefix != "" && (s.Prefix[0] != '/' || strings.HasSuffix(s.Prefix, "/") || strings.ContainsAny(s.Prefix, "{} ?#%")) {

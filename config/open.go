@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ type options struct {
 func WithAuth(a *auth.Auth) Option { return func(o *options) { o.auth = a } }
 
 // WithServer lets the program change what the configuration says of the server before it is made: hooks, handlers.
-// Several are called in their order.
+// Several are called in their order; with drivers that have no server, none is.
 func WithServer(change func(*server.Config)) Option {
 	return func(o *options) { o.server = append(o.server, change) }
 }
@@ -58,8 +59,9 @@ func WithMiddleware(mw ...realtime.Middleware) Option {
 // WithLogger is where server and driver log. Without it, slog.Default.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// Open loads a configuration (see Load) and opens its driver; nothing listens before Run. A nil events is an empty
-// table. Whoever opens must Close.
+// Open loads a configuration (see Load; an empty path is the environment alone) and opens its driver; nothing listens
+// before Run. A nil events is an empty table. The error joins all that is wrong. ctx is for opening only; whoever opens
+// must Close.
 func Open(ctx context.Context, path string, events *realtime.Events, opts ...Option) (*App, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -115,6 +117,16 @@ func (a *App) Addr() string { return a.Config.Addr() }
 // Addr is the address the configuration says to listen on: "host:port".
 func (c *Config) Addr() string {
 	return net.JoinHostPort(strings.Trim(c.Server.Host, "[]"), strconv.Itoa(int(c.Server.Port)))
+}
+
+// ServeHTTP serves what Server does, so that an App can be mounted in a router whatever its driver: with drivers that
+// have no server it answers 404, and says why.
+func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a.Server == nil {
+		http.Error(w, fmt.Sprintf("no realtime server: driver %q has none", a.Config.Driver), http.StatusNotFound)
+		return
+	}
+	a.Server.ServeHTTP(w, r)
 }
 
 // Run serves where the configuration says until ctx ends, then drains as server.Run does, and returns nil. With

@@ -168,7 +168,7 @@ func TestPusherProtocol(t *testing.T) {
 			tab.Close(1000, "")
 			p.want(`{"event":"pusher_internal:member_removed","channel":"presence-room","data":"{\"user_id\":\"11\"}"}`)
 		}},
-		{"client events", Config{}, func(t *testing.T, s *live) {
+		{"client events", Config{now: newClock(time.UnixMilli(1_760_000_000_000)).now}, func(t *testing.T, s *live) {
 			p, q := s.dialPusher(""), s.dialPusher("")
 			p.subscribe("presence-room", `{"user_id":"10"}`)
 			p.next()

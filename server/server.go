@@ -58,8 +58,8 @@ type Config struct {
 	// Prefix stands before the paths of the Pusher protocol and its HTTP API, for clients that are told a wsPath and a
 	// httpPath: with "/realtime", /realtime/app/{key}. Empty: none.
 	Prefix string
-	// NoCompression refuses permessage-deflate. Otherwise it is accepted without context takeover, so that a message
-	// is compressed once for all its receivers.
+	// NoCompression refuses permessage-deflate (RFC 7692). Otherwise it is accepted without context takeover, so that a
+	// message is compressed once for all its receivers.
 	NoCompression bool
 	// CertFile and KeyFile are PEM files; with both, Run serves TLS.
 	CertFile, KeyFile string
@@ -80,6 +80,7 @@ type Config struct {
 
 // App is an application among those a server serves: apart from the others in everything.
 type App struct {
+	// ID is the app_id of the HTTP API and Message.App of senders. It may not be empty.
 	ID string
 	// Keys sign for the app: channel authorizations of clients, and HTTP requests of its backend. All are valid, so
 	// that a new one can be added before the old one goes.
@@ -110,13 +111,13 @@ func (s *Server) speaks(p Protocol) bool {
 }
 
 // Limits bound whatever a stranger could make grow. For each, zero means the default named, and a negative value no
-// limit, unless said otherwise.
+// limit, unless said otherwise; the durations are never unlimited, and negative ones mean the default.
 type Limits struct {
 	Connections           int           // on the whole server: 100,000
 	ConnectionsPerAddress int           // from one IP address: no limit, since proxies and offices share one
 	Handshake             time.Duration // from accepting a connection to a complete request: 10 s
-	ChannelsPerConnection int           // 100
-	MessageBytes          int           // one WebSocket message from a client: 128 KiB
+	ChannelsPerConnection int           // subscriptions: 100
+	MessageBytes          int           // one WebSocket message from a client: 128 KiB; negative means 1 GiB
 	PayloadBytes          int           // one event's data: 100 KiB
 	QueuedBytes           int           // waiting for one connection that does not read: 4 MiB. Never unlimited.
 	WhispersPerSecond     int           // of one connection: 10
@@ -124,7 +125,7 @@ type Limits struct {
 	MemberBytes           int           // id and info of one presence member: 1 KiB
 	AuthorizeTime         time.Duration // one call of the application's code for a client: 10 s
 	Authorizing           int           // such calls under way: 10,000
-	IdempotencyWindow     time.Duration // how long a message's ID is remembered: 2 min. At most 524,288 ids are.
+	IdempotencyWindow     time.Duration // how long a message's ID is remembered: 2 min; negative: not at all. At most 524,288 ids are.
 	Ping                  time.Duration // silence after which a client is pinged: 60 s
 	Pong                  time.Duration // and may take to answer: 30 s
 }
@@ -281,6 +282,9 @@ func (s *Server) check() ([]*hub.Policy, error) {
 			s.apps["key:"+k.Key] = app
 		}
 	}
+	if p := s.cfg.Path; p == "/" || !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{} ?#") {
+		add("path %.60q for WebSockets is not one such as /ws", p)
+	}
 	if err := s.auth.Check(); err != nil {
 		errs = append(errs, err)
 	}
@@ -302,6 +306,9 @@ func (s *Server) check() ([]*hub.Policy, error) {
 	}
 	var policies []*hub.Policy
 	for _, c := range s.cfg.Channels {
+		if c.Slow != Disconnect && c.Slow != DropOldest && c.Slow != KeepLatest {
+			add("channel policy %q: slow is %q, which is none of Disconnect, DropOldest and KeepLatest", c.Pattern, c.Slow)
+		}
 		p := c.policy()
 		if err := p.Check(); err != nil {
 			errs = append(errs, fmt.Errorf("server: %w", err))
@@ -319,7 +326,12 @@ func (s *Server) app(key string) *hub.App {
 	return s.apps["key:"+key]
 }
 
-// ServeHTTP serves everything: WebSockets, the HTTP API, authorization for browsers, health.
+// ServeHTTP serves everything, by path: plain WebSockets at Config.Path and /app (docs/protocol-ws.md); Pusher clients
+// at /app/{key} (Pusher Channels documentation, "Pusher Channels Protocol"); /apps/{id}/… for other programs that
+// publish and ask (its "HTTP API reference"); auth and user-auth under /broadcasting/ and /pusher/ for browsers that
+// need signatures (auth.Auth.Handler); GET /health, and GET /ready, which is 503 once Shutdown has begun. A router may
+// give it all of them or some; a middleware whose ResponseWriter has neither Hijack nor Unwrap keeps WebSockets from
+// being served.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // next spreads connections over the loops.

@@ -596,7 +596,7 @@ func (h *Hub) CheckData(k Key, data string) *Error {
 	if len(data) > limit {
 		return errf(TooLarge, "the data is %d bytes, more than the %d allowed on channel %q", len(data), limit, k.Name)
 	}
-	if (p.Encrypted || strings.HasPrefix(k.Name, "private-encrypted-")) && !(strings.Contains(data, `"nonce"`) && strings.Contains(data, `"ciphertext"`)) {
+	if p.Encrypted && !(strings.Contains(data, `"nonce"`) && strings.Contains(data, `"ciphertext"`)) {
 		return errf(Forbidden, "channel %q takes only end-to-end encrypted data, and this is not: send through the encrypted package", k.Name)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -79,10 +80,22 @@ func Default(wire string) *Policy {
 func (h *Hub) Policy(k Key) *Policy {
 	for _, p := range h.cfg.Policies {
 		if Match(p.Pattern, k.Name) {
-			return p
+			return p.Of(k.Name)
 		}
 	}
 	return Default(k.Name)
+}
+
+// Of is what p, whose pattern matches the channel, means for it: what the channel's name promises holds also where p
+// does not speak of it.
+func (p *Policy) Of(name string) *Policy {
+	d := Default(name)
+	if (p.Cache > 0 || d.Cache == 0) && (p.Encrypted || !d.Encrypted) {
+		return p
+	}
+	q := *p
+	q.Cache, q.Encrypted = cmp.Or(p.Cache, d.Cache), p.Encrypted || d.Encrypted
+	return &q
 }
 
 // Match reports whether a pattern, in which '*' stands for any characters, matches the whole name.
