@@ -320,7 +320,7 @@ func (c *Config) Which(channel string) (server.Channel, error) {
 	}
 	p := hub.Default(channel)
 	for _, ch := range c.Channels {
-		if hub.Match(ch.Pattern, channel) {
+		if channelname.Match(ch.Pattern, channel) {
 			s := ch.policy()
 			n := hub.Policy{
 				Pattern: s.Pattern, Source: s.Source, History: hub.History(s.History), Cache: s.Cache, Whispers: !s.NoWhispers,

@@ -78,34 +78,11 @@ func Default(wire string) *Policy {
 // Policy is what holds for a channel.
 func (h *Hub) Policy(k Key) *Policy {
 	for _, p := range h.cfg.Policies {
-		if Match(p.Pattern, k.Name) {
+		if channelname.Match(p.Pattern, k.Name) {
 			return p
 		}
 	}
 	return Default(k.Name)
-}
-
-// Match reports whether a pattern, in which '*' stands for any characters, matches the whole name.
-func Match(pattern, name string) bool {
-	head, tail, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == name
-	}
-	if !strings.HasPrefix(name, head) {
-		return false
-	}
-	name = name[len(head):]
-	for {
-		next, rest, more := strings.Cut(tail, "*")
-		if !more {
-			return strings.HasSuffix(name, tail)
-		}
-		i := strings.Index(name, next)
-		if i < 0 {
-			return false
-		}
-		name, tail = name[i+len(next):], rest
-	}
 }
 
 // Check says what is wrong with a policy.
