@@ -472,7 +472,7 @@ func TestTheQueueIsBoundInBytesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Endpoint{URL: "http://a"})
 		r.answer("a", answers(500))
-		ev := Event{Kind: ClientEvent, Time: time.Now(), Channel: "private-a", Name: "client-x", Data: strings.Repeat("1", 1<<20)}
+		ev := Event{Kind: ClientEvent, Time: time.Now(), Channel: "private-a", Name: "client-x", Data: `"` + strings.Repeat("1", 1<<20) + `"`, Text: true}
 		for range 40 {
 			r.Add(ev)
 		}
