@@ -20,6 +20,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/stacksjs/realtime-go/internal/channelname"
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/webhook"
 	"github.com/stacksjs/realtime-go/server"
 )
 
@@ -148,6 +149,21 @@ type Application struct {
 	// Close Pusher connections that neither sign in nor subscribe to a private or presence channel within this time.
 	// Default: they need not.
 	AuthorizedWithin Duration `yaml:"authorizedWithin,omitempty"`
+	// HTTP endpoints that are told what happens on its channels. The app's key signs. See docs/webhooks.md.
+	Webhooks []Webhook `yaml:"webhooks,omitempty"`
+}
+
+// Webhook is an HTTP endpoint that is told what happens.
+type Webhook struct {
+	// Where to, http or https. It is shown without its query.
+	URL URL `yaml:"url"`
+	// Which types: `channel_occupied`, `channel_vacated`, `member_added`, `member_removed`, `client_event`, `cache_miss`
+	// and, with `subscriptionCounts`, `subscription_count`. Default: all.
+	Events []string `yaml:"events,omitempty"`
+	// Which channels, by their name with its prefix; `*` stands for any characters. Default: all.
+	Channels []string `yaml:"channels,omitempty"`
+	// Headers sent along, such as `Authorization: Bearer …`. Their values are shown as secrets are.
+	Headers map[string]Secret `yaml:"headers,omitempty"`
 }
 
 // Key is a public key and its secret.
@@ -269,6 +285,20 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // MarshalYAML implements yaml.InterfaceMarshaler.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 
+// URL is a web address that prints without its query, which may hold a secret.
+type URL string
+
+func (u URL) String() string { return webhook.Redact(string(u)) }
+
+// GoString implements fmt.GoStringer.
+func (u URL) GoString() string { return fmt.Sprintf("%q", u.String()) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// MarshalYAML implements yaml.InterfaceMarshaler.
+func (u URL) MarshalYAML() (any, error) { return u.String(), nil }
+
 // Duration is written like "5m", "1h30m" or "250ms".
 type Duration time.Duration
 
@@ -340,7 +370,7 @@ func (c *Config) Which(channel string) (server.Channel, error) {
 		return server.Channel{}, fmt.Errorf("config: %w", err)
 	}
 	for _, ch := range c.Channels {
-		if hub.Match(ch.Pattern, channel) {
+		if channelname.Match(ch.Pattern, channel) {
 			s := ch.policy()
 			p := hub.Policy{
 				Pattern: s.Pattern, Source: s.Source, History: hub.History(s.History), Cache: s.Cache, Whispers: !s.NoWhispers,

@@ -101,6 +101,18 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 		{"parameter", "channels:\n  - pattern: orders.{id}\n", `realtime.yaml:2: channels[0].pattern is "orders.{id}": parameters are for authorizers; here * stands for any characters`},
 		{"slow", "channels:\n  - pattern: x\n    slow: down\n", `realtime.yaml:3: channels[0].slow is "down", and must be disconnect, drop-oldest or keep-latest`},
 		{"negative", "channels:\n  - pattern: x\n    history: {size: -1}\n", `realtime.yaml:3: channels[0].history.size must not be negative`},
+		{"webhook without a key to sign", "apps:\n  - id: x\n    webhooks:\n      - url: http://a\n", `realtime.yaml:3: apps[0] has webhooks, and no key to sign them with`},
+		{"webhook without url", "apps:\n  - {id: x, key: a, secret: b, webhooks: [\n    {events: [cache_miss]}]}\n", `realtime.yaml:3: apps[0].webhooks[0].url is missing`},
+		{"url of a webhook", "apps:\n  - id: x\n    keys: [{key: a, secret: b}]\n    webhooks:\n      - events: []\n        url: ftp://me:hush@a\n", `realtime.yaml:6: apps[0].webhooks[0].url must be a whole http or https address, such as https://shop.example/webhooks`},
+		{"event of a webhook", "apps:\n  - id: x\n    key: a\n    secret: b\n    webhooks:\n      - url: http://a\n        events:\n          - member_added\n          - subscription_count\n          - memberAdded\n", strings.Join([]string{
+			`realtime.yaml:10: apps[0].webhooks[0].events[2] is "memberAdded", and must be one of channel_occupied, channel_vacated, member_added, member_removed, client_event, cache_miss, subscription_count`,
+			`realtime.yaml:9: apps[0].webhooks[0] wants subscription_count, and subscriptionCounts of the app is off`}, "\n")},
+		{"channel of a webhook", "apps:\n  - {id: x, key: a, secret: b, webhooks: [{url: http://a, channels: [\"orders.{id}\"]}]}\n", `realtime.yaml:2: apps[0].webhooks[0].channels[0] is "orders.{id}": parameters are for authorizers; here * stands for any characters`},
+		{"headers of a webhook", "apps:\n  - id: x\n    key: a\n    secret: b\n    webhooks:\n      - url: http://a\n        headers:\n          X-A: [hush]\n          Content-Type:\n            hush\n", strings.Join([]string{
+			`realtime.yaml:8: apps[0].webhooks[0].headers.X-A must be text, not a list`,
+			`realtime.yaml:9: apps[0].webhooks[0].headers.Content-Type cannot be set: the server sends its own Content-Type`}, "\n")},
+		{"headers as a list", "apps:\n  - {id: x, key: a, secret: b, webhooks: [{url: http://a, headers: [hush]}]}\n", `realtime.yaml:2: apps[0].webhooks[0].headers must be a mapping of names to values, not a list`},
+		{"unknown key of a webhook", "apps:\n  - {id: x, key: a, secret: b, webhooks: [{url: http://a, event: [cache_miss]}]}\n", `realtime.yaml:2: unknown key "apps[0].webhooks[0].event": the nearest is "apps[0].webhooks[0].events"`},
 		{"all of them", "driver: x\nserver: {port: 0}\npusher: {key: a, sekret: b}\nprot: 1\n", strings.Join([]string{
 			`realtime.yaml:2: server.port must be a port from 1 to 65535, not "0"`,
 			`realtime.yaml:3: unknown key "pusher.sekret": the nearest is "pusher.secret"`,
@@ -132,7 +144,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 }
 
 func TestNothingPrintsASecret(t *testing.T) {
-	c := load(t, "driver: log\npusher: {appId: 1, key: pub, secret: hush-hush}\napps:\n  - {id: 2, keys: [{key: k, secret: hush-2}]}\nauth: {jwt: {secret: hush-hush-hush-hush-hush-hush-hush-hush}}\n")
+	c := load(t, "driver: log\npusher: {appId: 1, key: pub, secret: hush-hush}\napps:\n  - {id: 2, keys: [{key: k, secret: hush-2}], webhooks: [{url: \"https://a.example/x?token=hush\", headers: {Authorization: Bearer hush}}]}\nauth: {jwt: {secret: hush-hush-hush-hush-hush-hush-hush-hush}}\n")
 	asJSON, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
@@ -155,6 +167,10 @@ apps:
     keys:
       - key: k
         secret: "***"
+    webhooks:
+      - url: https://a.example/x?***
+        headers:
+          Authorization: "***"
 auth:
   jwt:
     secret: "***"
@@ -261,6 +277,33 @@ func TestEveryLimitReachesTheServer(t *testing.T) {
 		if from := want.FieldByName(name); !from.IsValid() || from.Int() != got.Field(i).Int() {
 			t.Errorf("limit %s is %v", name, got.Field(i))
 		}
+	}
+}
+
+func TestWebhooksReachTheServer(t *testing.T) {
+	c := load(t, `apps:
+  - id: x
+    key: a
+    secret: b
+    webhooks:
+      - url: https://a.example/x?token=1
+        events: [member_added, member_removed]
+        channels: ["presence-*"]
+        headers: {Authorization: Bearer hush, X-Tenant: 7}
+      - url: http://127.0.0.1:9000
+  - id: y
+`)
+	cfg, err := c.server(options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []server.Webhook{
+		{URL: "https://a.example/x?token=1", Events: []string{"member_added", "member_removed"}, Channels: []string{"presence-*"},
+			Headers: map[string]string{"Authorization": "Bearer hush", "X-Tenant": "7"}},
+		{URL: "http://127.0.0.1:9000"},
+	}
+	if !reflect.DeepEqual(cfg.Apps[0].Webhooks, want) || cfg.Apps[1].Webhooks != nil {
+		t.Errorf("the webhooks are %v, not %v", cfg.Apps, want)
 	}
 }
 

@@ -208,6 +208,9 @@ func (c *Config) apps() []server.App {
 		for _, k := range a.Keys {
 			app.Keys = append(app.Keys, auth.Key{Key: k.Key, Secret: string(k.Secret)})
 		}
+		for _, w := range a.Webhooks {
+			app.Webhooks = append(app.Webhooks, w.server())
+		}
 		apps = append(apps, app)
 	}
 	return apps
@@ -262,6 +265,17 @@ func (c *Config) checkPusher(fail func(key, format string, args ...any)) {
 			fail(key, "%s %s", key, what)
 		}
 	}
+}
+
+func (w Webhook) server() server.Webhook {
+	out := server.Webhook{URL: string(w.URL), Events: w.Events, Channels: w.Channels}
+	for name, value := range w.Headers {
+		if out.Headers == nil {
+			out.Headers = map[string]string{}
+		}
+		out.Headers[name] = string(value)
+	}
+	return out
 }
 
 // jwt translates auth.jwt, reading its key's file.

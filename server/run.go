@@ -133,9 +133,9 @@ func (h *handedOver) give(c net.Conn) {
 	}()
 }
 
-// Shutdown ends the server in order: new connections are refused, what is queued is written, and the connections
-// are closed one after another over Config.DrainWindow, each told to come back. When ctx ends first, the rest is cut
-// off and its error returned. It also ends a server that is only mounted: register it with
+// Shutdown ends the server in order: new connections are refused, what is queued is written, the connections are closed
+// one after another over Config.DrainWindow, each told to come back, and webhooks are delivered. When ctx ends first,
+// the rest is cut off and its error returned. It also ends a server that is only mounted: register it with
 // http.Server.RegisterOnShutdown. Later calls wait for the first.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drainOnce.Do(func() {
@@ -157,6 +157,9 @@ func (s *Server) drain(ctx context.Context) {
 	for _, stop := range listening {
 		wg.Go(func() { stop(ctx) })
 	}
+	for _, w := range s.hooks {
+		w.Drain()
+	}
 	window := s.cfg.DrainWindow
 	if end, ok := ctx.Deadline(); ok {
 		window = min(window, time.Until(end)/2)
@@ -173,6 +176,7 @@ func (s *Server) drain(ctx context.Context) {
 	}
 	s.hub.Close()
 	s.stopLoops()
+	s.drainErr = errors.Join(s.drainErr, s.stopWebhooks(ctx))
 	wg.Wait()
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/stacksjs/realtime-go/internal/protocol/bun"
 	"github.com/stacksjs/realtime-go/internal/protocol/pusher"
 	"github.com/stacksjs/realtime-go/internal/socket"
+	"github.com/stacksjs/realtime-go/internal/webhook"
 )
 
 // Config of a Server. The zero value serves one application without keys: public channels for everybody of the same
@@ -76,6 +77,8 @@ type Config struct {
 	portable bool
 	// now is the clock of connections and channels; nil means time.Now.
 	now func() time.Time
+	// grace is webhook.Config.Grace.
+	grace time.Duration
 }
 
 // App is an application among those a server serves: apart from the others in everything.
@@ -95,6 +98,8 @@ type App struct {
 	// AuthorizedWithin closes Pusher connections that neither sign in nor subscribe to a private or presence channel
 	// within this time. Zero: they need not.
 	AuthorizedWithin time.Duration
+	// Webhooks are told over HTTP what happens on the app's channels. They need a key, the first of which signs.
+	Webhooks []Webhook
 }
 
 // Protocol is a wire protocol that clients speak.
@@ -177,7 +182,8 @@ type Server struct {
 	sign   map[string]http.Handler // auth endpoints by app id
 	gate   gate
 	byEv   map[string]hub.Handler
-	served atomic.Bool // something has been served: handlers are fixed
+	hooks  map[string]*webhook.Sender // by app id; of apps that have webhooks
+	served atomic.Bool                // something has been served: handlers are fixed
 
 	draining  atomic.Bool
 	drainOnce sync.Once
@@ -222,13 +228,14 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.loops = append(s.loops, l)
 	}
+	s.startWebhooks()
 	l := s.cfg.Limits
 	s.byEv = map[string]hub.Handler{}
 	for name, h := range cfg.Handlers {
 		s.byEv[name] = s.handler(h)
 	}
 	s.hub = hub.New(hub.Config{
-		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Handlers: s.byEv, Now: cfg.now, Logger: s.log,
+		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Observe: s.observe(), Handlers: s.byEv, Now: cfg.now, Logger: s.log,
 		Limits: hub.Limits{
 			ChannelsPerClient: l.ChannelsPerConnection, Payload: l.PayloadBytes, MemberBytes: l.MemberBytes,
 			Calls: l.Authorizing, CallTime: l.AuthorizeTime, WhispersPerSecond: l.WhispersPerSecond,
@@ -285,6 +292,7 @@ func (s *Server) check() ([]*hub.Policy, error) {
 	if p := s.cfg.Path; p == "/" || !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{} ?#") {
 		add("path %.60q for WebSockets is not one such as /ws", p)
 	}
+	s.checkWebhooks(add)
 	if err := s.auth.Check(); err != nil {
 		errs = append(errs, err)
 	}

@@ -349,6 +349,11 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 		return
 	}
 	out := &Subscribed{Channel: ch.key.Name, Tag: r.Tag, Again: again != nil}
+	if again == nil {
+		if ch.count++; ch.count == 1 {
+			h.happened(ch, HookEvent{Kind: ChannelOccupied})
+		}
+	}
 	if presence {
 		out.Me = h.enter(ch, g, again)
 		out.Members = ch.list()
@@ -369,9 +374,6 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 			out.CacheMiss = out.Cached == nil
 		}
 		out.Replay = slices.DeleteFunc(out.Replay, c.leftOut)
-		if ch.count++; ch.count == 1 {
-			h.hook(ch.key, HookEvent{Kind: ChannelOccupied, App: k.App, Channel: ch.key.Name})
-		}
 	}
 	since := loop.Stamp{Seq: ch.sent, Ver: ch.version}
 	lo := ch.locals[c.branch.index()]
@@ -381,8 +383,8 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 	}
 	if again == nil {
 		h.count(hm, ch, c.app)
-		if out.CacheMiss {
-			h.hook(ch.key, HookEvent{Kind: CacheMissed, App: k.App, Channel: ch.key.Name})
+		if out.CacheMiss && ch.cached == nil { // not when only this client is left out
+			h.happened(ch, HookEvent{Kind: CacheMissed})
 		}
 	}
 	hm.mu.Unlock()
@@ -459,7 +461,7 @@ func (h *Hub) enter(ch *channel, g *Grant, again *loop.Membership) *Member {
 		}
 		ch.members[g.MemberID] = m
 		h.deliver(ch, ch.tell(MemberAdded, &m.Member))
-		h.hook(ch.key, HookEvent{Kind: MemberJoined, App: ch.key.App, Channel: ch.key.Name, UserID: g.MemberID})
+		h.happened(ch, HookEvent{Kind: MemberJoined, UserID: g.MemberID})
 	case again == nil:
 		m.conns++ // another tab: no news, and the first one's info stays
 	case m.Info != g.MemberInfo:
@@ -515,12 +517,12 @@ func (c *Client) leave(m *loop.Membership) {
 				delete(ch.members, sub.member)
 				ch.version++
 				h.deliver(ch, ch.tell(MemberRemoved, &mb.Member))
-				h.hook(ch.key, HookEvent{Kind: MemberLeft, App: ch.key.App, Channel: ch.key.Name, UserID: sub.member})
+				h.happened(ch, HookEvent{Kind: MemberLeft, UserID: sub.member})
 			}
 		}
 	}
 	if ch.count == 0 {
-		h.hook(ch.key, HookEvent{Kind: ChannelVacated, App: ch.key.App, Channel: ch.key.Name})
+		h.happened(ch, HookEvent{Kind: ChannelVacated})
 		if ch.idle() {
 			delete(h.home(ch.key).channels, ch.key)
 		}

@@ -33,7 +33,7 @@ func (h *Hub) count(hm *home, ch *channel, app *App) {
 
 func (h *Hub) tellCount(ch *channel, now time.Time) {
 	ch.told, ch.toldAt = ch.count, now
-	h.hook(ch.key, HookEvent{Kind: Counted, App: ch.key.App, Channel: ch.key.Name, Count: ch.count})
+	h.happened(ch, HookEvent{Kind: Counted, Count: ch.count})
 	if ch.count == 0 {
 		return
 	}

@@ -47,6 +47,10 @@ type Config struct {
 	Authorizer Authorizer
 	// Hook is told what happens, in order per client and per channel, on goroutines of its own. Nil: nobody listens.
 	Hook func(context.Context, HookEvent)
+	// Observe is told of channels, members, cache channels, counts and whispers as they happen, each channel's in their
+	// order: by the loop that caused it, under the channel's mutex. It must return at once and not call the hub. Nil:
+	// nobody observes.
+	Observe func(HookEvent)
 	// Handlers take events that clients send to the server, by event name.
 	Handlers map[string]Handler
 	Limits   Limits
@@ -239,11 +243,18 @@ func (h *Hub) publish(k Key, ev *Event, kind DeliveryKind) (Position, <-chan str
 			return pos, nil, nil
 		}
 	}
+	filled := kind == Message && ch.policy.Cache > 0 && ch.cached == nil
 	d := ch.assign(ev, kind, h.cfg.Now)
 	if ev.ID != "" {
 		hm.window.add(k, ev.ID, d.pos, now.Add(h.cfg.Limits.Window))
 	}
 	h.deliver(ch, d)
+	switch {
+	case filled:
+		h.happened(ch, HookEvent{Kind: CacheFilled})
+	case kind == Whisper: // it leaves out its sender, and nobody else
+		h.happened(ch, HookEvent{Kind: Whispered, Sender: ev.ExceptSockets[0], Event: ev.Name, Data: ev.Data, Text: ev.Text, UserID: ev.UserID})
+	}
 	h.stats.Published.Add(1)
 	return d.pos, nil, nil
 }

@@ -79,7 +79,7 @@ func Default(wire string) *Policy {
 // Policy is what holds for a channel.
 func (h *Hub) Policy(k Key) *Policy {
 	for _, p := range h.cfg.Policies {
-		if Match(p.Pattern, k.Name) {
+		if channelname.Match(p.Pattern, k.Name) {
 			return p.Of(k.Name)
 		}
 	}
@@ -96,29 +96,6 @@ func (p *Policy) Of(name string) *Policy {
 	q := *p
 	q.Cache, q.Encrypted = cmp.Or(p.Cache, d.Cache), p.Encrypted || d.Encrypted
 	return &q
-}
-
-// Match reports whether a pattern, in which '*' stands for any characters, matches the whole name.
-func Match(pattern, name string) bool {
-	head, tail, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == name
-	}
-	if !strings.HasPrefix(name, head) {
-		return false
-	}
-	name = name[len(head):]
-	for {
-		next, rest, more := strings.Cut(tail, "*")
-		if !more {
-			return strings.HasSuffix(name, tail)
-		}
-		i := strings.Index(name, next)
-		if i < 0 {
-			return false
-		}
-		name, tail = name[i+len(next):], rest
-	}
 }
 
 // Check says what is wrong with a policy.
