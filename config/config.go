@@ -105,7 +105,8 @@ type Pusher struct {
 	Key string `yaml:"key,omitempty"`
 	// Its secret, which signs.
 	Secret Secret `yaml:"secret,omitempty"`
-	// Of hosted Pusher Channels, such as `eu`. This and what follows is for driver pusher, and read by nothing else.
+	// Of hosted Pusher Channels, such as `eu`. This and what follows is for driver pusher, and, but for eventNamespace, read
+	// by nothing else.
 	// Default: `mt1`.
 	Cluster string `yaml:"cluster,omitempty"`
 	// Another server's name or address alone. Default: hosted Pusher Channels.
@@ -118,7 +119,8 @@ type Pusher struct {
 	UseTLS *bool `yaml:"useTLS,omitempty"`
 	// What stands before `/apps/…` where the server is below a path.
 	Path string `yaml:"path,omitempty"`
-	// The namespace that laravel-echo puts before events' names: `App.Events`. Default: names are sent as they are.
+	// The namespace that laravel-echo puts before events' names: `App.Events`. With driver bun it holds for Pusher
+	// clients of the embedded server. Default: names are sent as they are.
 	EventNamespace string `yaml:"eventNamespace,omitempty"`
 	// The data of one event; -1 is no limit. Default: 10KiB for hosted Pusher Channels, and elsewhere what the server
 	// allows.

@@ -92,7 +92,7 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request, h func(*call) (any,
 }
 
 func (s *Server) authenticated(r *http.Request) (*call, error) {
-	c := &call{Request: r, app: s.apps["id:"+r.PathValue("app")]}
+	c := &call{Request: r, app: s.apps.Load().byID[r.PathValue("app")]}
 	if c.app == nil {
 		return nil, bad(http.StatusNotFound, "there is no app %.100q", r.PathValue("app"))
 	}
@@ -104,7 +104,7 @@ func (s *Server) authenticated(r *http.Request) (*call, error) {
 		}
 		return nil, bad(http.StatusBadRequest, "the body could not be read: %v", err)
 	}
-	if err := auth.VerifyRequest(r, c.body, c.app.Auth.(auth.AppKeys), s.now(), s.cfg.Prefix); err != nil {
+	if err := auth.VerifyRequest(r, c.body, appKeys(c.app), s.now(), s.cfg.Prefix); err != nil {
 		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
 	}
 	if c.query, err = auth.ParseQuery(r.URL.RawQuery); err != nil {

@@ -17,9 +17,9 @@ import (
 // Shutdown it returns realtime.ErrClosed. An unknown app, data longer than Limits.PayloadBytes or the channel's policy
 // allow, and readable data for a channel that takes only encrypted data are errors, and nothing is sent.
 func (s *Server) Send(ctx context.Context, m *realtime.Message) error {
-	app := s.first
+	app := s.apps.Load().first
 	if m.App != "" {
-		if app = s.apps["id:"+m.App]; app == nil {
+		if app = s.apps.Load().byID[m.App]; app == nil {
 			return fmt.Errorf("server: there is no app %q", m.App)
 		}
 	}
@@ -29,7 +29,7 @@ func (s *Server) Send(ctx context.Context, m *realtime.Message) error {
 	if !json.Valid(m.Data) {
 		return fmt.Errorf("server: the data of event %q is not JSON", m.Event)
 	}
-	ev := &hub.Event{Name: m.Event, Data: string(m.Data), ID: m.ID, ExceptUsers: append([]string(nil), m.ExceptUsers...)}
+	ev := &hub.Event{Name: m.Event, Data: string(m.Data), ID: m.ID, ExceptUsers: append([]string(nil), m.ExceptUsers...), Own: true}
 	for _, x := range m.ExceptSockets {
 		id, ok := hub.ParseID(x)
 		if !ok {
@@ -96,7 +96,7 @@ func (s *Server) DisconnectSocket(app, socketID, why string) {
 
 func (s *Server) appID(id string) string {
 	if id == "" {
-		return s.first.ID
+		return s.apps.Load().first.ID
 	}
 	return id
 }

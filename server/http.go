@@ -61,7 +61,7 @@ func (s *Server) authorizeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "there is no app with this key")
 		return
 	}
-	s.sign[app.ID].ServeHTTP(w, r)
+	s.apps.Load().sign[app.ID].ServeHTTP(w, r)
 }
 
 func text(w http.ResponseWriter, status int, body string) {

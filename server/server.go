@@ -62,6 +62,10 @@ type Config struct {
 	// NoCompression refuses permessage-deflate (RFC 7692). Otherwise it is accepted without context takeover, so that a
 	// message is compressed once for all its receivers.
 	NoCompression bool
+	// EventNamespace stands before the names of the program's own events where Pusher clients hear them: with
+	// "App.Events", laravel-echo's listen("OrderShipped") hears OrderShipped, as App\Events\OrderShipped. An event whose name begins
+	// with a dot is sent without the dot and the namespace. Empty: names are sent as they are.
+	EventNamespace string
 	// CertFile and KeyFile are PEM files; with both, Run serves TLS.
 	CertFile, KeyFile string
 	// DrainWindow is the time over which Shutdown spreads the closes of connections, so that they do not come back
@@ -79,27 +83,6 @@ type Config struct {
 	now func() time.Time
 	// grace is webhook.Config.Grace.
 	grace time.Duration
-}
-
-// App is an application among those a server serves: apart from the others in everything.
-type App struct {
-	// ID is the app_id of the HTTP API and Message.App of senders. It may not be empty.
-	ID string
-	// Keys sign for the app: channel authorizations of clients, and HTTP requests of its backend. All are valid, so
-	// that a new one can be added before the old one goes.
-	Keys []auth.Key
-	// NoClientEvents refuses client events, whatever the policies of channels say.
-	NoClientEvents bool
-	// SubscriptionCounts tells Pusher clients how many subscriptions a channel has, at every change, and above 100
-	// every 5 s at most.
-	SubscriptionCounts bool
-	// Watchlists tells Pusher clients that sign in with a watchlist which of those users are online.
-	Watchlists bool
-	// AuthorizedWithin closes Pusher connections that neither sign in nor subscribe to a private or presence channel
-	// within this time. Zero: they need not.
-	AuthorizedWithin time.Duration
-	// Webhooks are told over HTTP what happens on the app's channels. They need a key, the first of which signs.
-	Webhooks []Webhook
 }
 
 // Protocol is a wire protocol that clients speak.
@@ -172,14 +155,12 @@ type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	auth   *auth.Auth
-	apps   map[string]*hub.App // by id and by key
-	first  *hub.App
+	apps   atomic.Pointer[apps]
 	loops  []*loop.Loop
 	hub    *hub.Hub
 	bun    *bun.Room
 	pusher *pusher.Room
 	mux    *http.ServeMux
-	sign   map[string]http.Handler // auth endpoints by app id
 	gate   gate
 	byEv   map[string]hub.Handler
 	hooks  map[string]*webhook.Sender // by app id; of apps that have webhooks
@@ -196,7 +177,7 @@ type Server struct {
 
 // New makes a server and starts its event loops. It returns everything that is wrong with the configuration.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, apps: map[string]*hub.App{}, sign: map[string]http.Handler{}, drained: make(chan struct{})}
+	s := &Server{cfg: cfg, drained: make(chan struct{})}
 	s.cfg.Limits = cfg.Limits.withDefaults()
 	if s.cfg.Path == "" {
 		s.cfg.Path = "/ws"
@@ -248,7 +229,7 @@ func New(cfg Config) (*Server, error) {
 		Authenticate: s.authenticate,
 	}
 	s.pusher = &pusher.Room{
-		Hub: s.hub, ActivityTimeout: 2 * time.Minute, Socket: s.bun.Socket, SignIn: signIn, Authenticate: s.authenticate,
+		Hub: s.hub, ActivityTimeout: 2 * time.Minute, Socket: s.bun.Socket, Namespace: cfg.EventNamespace, SignIn: signIn, Authenticate: s.authenticate,
 	}
 	s.mux = s.routes()
 	return s, nil
@@ -258,37 +239,11 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) check() ([]*hub.Policy, error) {
 	var errs []error
 	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf("server: "+format, args...)) }
-	apps := s.cfg.Apps
-	if len(apps) == 0 {
-		apps = []App{{ID: "1"}}
+	apps, err := s.appTable(s.cfg.Apps)
+	if err != nil {
+		errs = append(errs, err)
 	}
-	for i, a := range apps {
-		if a.ID == "" {
-			add("app %d has no id", i+1)
-			continue
-		}
-		app := &hub.App{
-			ID: a.ID, Auth: auth.AppKeys{ID: a.ID, Keys: a.Keys}, NoClientEvents: a.NoClientEvents,
-			SubscriptionCounts: a.SubscriptionCounts, Watchlists: a.Watchlists, AuthorizedWithin: a.AuthorizedWithin,
-		}
-		if s.first == nil {
-			s.first = app
-		}
-		if s.apps["id:"+a.ID] != nil {
-			add("app %q is configured twice", a.ID)
-		}
-		s.apps["id:"+a.ID] = app
-		s.sign[a.ID] = s.auth.Handler(auth.AppKeys{ID: a.ID, Keys: a.Keys}, auth.HandlerOptions{Logger: s.log})
-		for j, k := range a.Keys {
-			switch {
-			case k.Key == "" || k.Secret == "":
-				add("key %d of app %q lacks its key or its secret", j+1, a.ID)
-			case s.apps["key:"+k.Key] != nil:
-				add("key %q belongs to two apps", k.Key)
-			}
-			s.apps["key:"+k.Key] = app
-		}
-	}
+	s.apps.Store(apps)
 	if p := s.cfg.Path; p == "/" || !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{} ?#") {
 		add("path %.60q for WebSockets is not one such as /ws", p)
 	}
@@ -324,14 +279,6 @@ func (s *Server) check() ([]*hub.Policy, error) {
 		policies = append(policies, &p)
 	}
 	return policies, errors.Join(errs...)
-}
-
-// app finds an application by key; empty means the default one.
-func (s *Server) app(key string) *hub.App {
-	if key == "" {
-		return s.first
-	}
-	return s.apps["key:"+key]
 }
 
 // ServeHTTP serves everything, by path: plain WebSockets at Config.Path and /app (docs/protocol-ws.md); Pusher clients

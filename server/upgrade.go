@@ -77,11 +77,15 @@ func (s *Server) session(h *handshake) (lc *loop.Conn, handler loop.Handler, beg
 			}
 			c.Library(h.library)
 			c.Start(h.app, h.user, h.deflate, end)
+			s.stillServed(h.app)
 		}
 	}
 	c := s.bun.New()
 	lc, handler = c.Loop()
-	return lc, handler, func() { c.Start(h.app, h.user, h.deflate, end) }
+	return lc, handler, func() {
+		c.Start(h.app, h.user, h.deflate, end)
+		s.stillServed(h.app)
+	}
 }
 
 // admit decides about an upgrade request, however it came in. It may run the application's code, so never on a loop.

@@ -67,22 +67,6 @@ type ClientInfo struct {
 	Addr string
 }
 
-// App is one application among those a server serves.
-type App struct {
-	ID string
-	// Auth is the authorizer's own: keys.
-	Auth any
-	// NoClientEvents refuses client events, whatever the channels' policies say.
-	NoClientEvents bool
-	// SubscriptionCounts tells a channel's subscribers how many they are, except in presence channels.
-	SubscriptionCounts bool
-	// Watchlists tells users who sign in with a watchlist which of the others are online.
-	Watchlists bool
-	// AuthorizedWithin is how long a connection may take to sign in or to subscribe to what needs a grant; zero: for
-	// ever.
-	AuthorizedWithin time.Duration
-}
-
 // Session is a client's protocol. The hub calls it on the client's loop.
 type Session interface {
 	// Subscribed is the acknowledgement; the replay and the cached message in it follow it, and nothing comes between.
@@ -143,6 +127,7 @@ type Client struct {
 	id      ID
 	slot    uint32
 	gone    bool
+	watched bool // its user was counted as online
 	rates   [2]bucket
 }
 
@@ -188,7 +173,10 @@ func (c *Client) Identify(u *User) *Error {
 	if was == "" && u.ID != "" {
 		k := userKey{c.app.ID, u.ID}
 		c.branch.users[k] = append(c.branch.users[k], c)
-		c.hub.online(c.app, u.ID, 1)
+		if c.app.Settings().Watchlists {
+			c.watched = true
+			c.hub.online(c.app, u.ID, 1)
+		}
 	}
 	c.user = u
 	c.hook(HookEvent{Kind: Identified})
@@ -220,8 +208,10 @@ func (c *Client) Remove(reason string) {
 		} else {
 			b.users[k] = us
 		}
-		c.hub.online(c.app, c.user.ID, -1)
-		c.hub.unwatch(c)
+		if c.watched {
+			c.hub.online(c.app, c.user.ID, -1)
+			c.hub.unwatch(c)
+		}
 	}
 	c.waiting = nil
 	c.hook(HookEvent{Kind: Disconnected, Reason: reason})
@@ -543,7 +533,7 @@ func (c *Client) Whisper(channel string, ev Event, tag any) {
 }
 
 func (c *Client) mayWhisper(channel string, ev *Event) *Error {
-	if c.app.NoClientEvents {
+	if c.app.Settings().NoClientEvents {
 		return errf(Forbidden, "client events are switched off for app %q", c.app.ID)
 	}
 	kind, _ := channelname.Split(channel)

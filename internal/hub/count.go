@@ -18,7 +18,7 @@ const (
 
 // count tells a channel's subscribers how many they are, at once or later. Under the home's mutex.
 func (h *Hub) count(hm *home, ch *channel, app *App) {
-	if !app.SubscriptionCounts || strings.HasPrefix(ch.key.Name, "presence-") || strings.HasPrefix(ch.key.Name, channelname.UserPrefix) {
+	if !app.Settings().SubscriptionCounts || strings.HasPrefix(ch.key.Name, "presence-") || strings.HasPrefix(ch.key.Name, channelname.UserPrefix) {
 		return
 	}
 	now := h.cfg.Now()
