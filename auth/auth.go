@@ -326,6 +326,12 @@ func (a *Auth) User(ctx context.Context, r *http.Request, token string) (*User, 
 	return &u, nil
 }
 
+// MustWait reports whether User, given the same, runs the application's code or verifies a token; otherwise its answer
+// costs nothing and the caller may ask where waiting is not allowed.
+func (a *Auth) MustWait(r *http.Request, token string) bool {
+	return a.identify != nil || a.tokens != nil && (token != "" || bearer(r) != "")
+}
+
 // Token returns the user that a JWT speaks of: how a connection gets an identity after it was opened, or renews it.
 // The error is a [*Refusal].
 func (a *Auth) Token(ctx context.Context, token string) (*User, error) {

@@ -307,3 +307,28 @@ func TestUserOfRequest(t *testing.T) {
 		t.Errorf("Identify did not see the context: %v %v", u, err)
 	}
 }
+
+func TestMustWait(t *testing.T) {
+	plain, bearing := httptest.NewRequest("GET", "/", nil), httptest.NewRequest("GET", "/", nil)
+	bearing.Header.Set("Authorization", "Bearer x.y.z")
+	tokens, cookies := newAuth(), newAuth()
+	tokens.JWT(JWTConfig{Algorithm: "HS256", Secret: hsSecret})
+	cookies.Identify(func(*http.Request) (User, error) { return User{ID: "ann"}, nil })
+	for _, tc := range []struct {
+		name  string
+		a     *Auth
+		r     *http.Request
+		token string
+		want  bool
+	}{
+		{"nothing to ask", newAuth(), bearing, "x.y.z", false},
+		{"no token", tokens, plain, "", false},
+		{"a token", tokens, plain, "x.y.z", true},
+		{"a bearer's token", tokens, bearing, "", true},
+		{"the application", cookies, plain, "", true},
+	} {
+		if got := tc.a.MustWait(tc.r, tc.token); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
+}

@@ -26,8 +26,8 @@ import (
 // Config is what a file and the environment say, checked. It is not changed after Load, and may be read concurrently.
 // Printed in any way, it shows no secret.
 type Config struct {
-	// Which driver sends: `bun` (the embedded server, plain JSON over WebSocket at /ws), `log` or `null`. Default:
-	// `bun`.
+	// Which driver sends: `bun` (the embedded server, plain JSON over WebSocket at /ws), `pusher` (hosted Pusher
+	// Channels or a server like it, over HTTP), `log` or `null`. Default: `bun`.
 	Driver string `yaml:"driver"`
 	// What clients of the embedded server may speak: `ws` (plain JSON over WebSocket) and `pusher` (pusher-js, Laravel
 	// Echo). Default: `ws`; without a file all of them.
@@ -36,7 +36,8 @@ type Config struct {
 	Server Server `yaml:"server,omitempty"`
 	// The same address under the driver's name.
 	Bun Address `yaml:"bun,omitempty"`
-	// The credentials of the default application.
+	// The credentials of the default application, with driver bun of the one served, and with driver pusher of the one
+	// sent to and where that is.
 	Pusher Pusher `yaml:"pusher,omitempty"`
 	// For driver socket, which this build does not have; read by nothing else.
 	Socket Address `yaml:"socket,omitempty"`
@@ -103,10 +104,29 @@ type Pusher struct {
 	Key string `yaml:"key,omitempty"`
 	// Its secret, which signs.
 	Secret Secret `yaml:"secret,omitempty"`
-	// For driver pusher, which this build does not have; read by nothing else.
+	// Of hosted Pusher Channels, such as `eu`. This and what follows is for driver pusher, and read by nothing else.
+	// Default: `mt1`.
 	Cluster string `yaml:"cluster,omitempty"`
-	// For driver pusher, which this build does not have; read by nothing else.
+	// Another server's name or address alone. Default: hosted Pusher Channels.
+	Host string `yaml:"host,omitempty"`
+	// Its port. Default: that of the scheme.
+	Port Port `yaml:"port,omitempty"`
+	// `https` or `http`. Default: `https`.
+	Scheme string `yaml:"scheme,omitempty"`
+	// Another way to say `https` (true) or `http` (false).
 	UseTLS *bool `yaml:"useTLS,omitempty"`
+	// What stands before `/apps/…` where the server is below a path.
+	Path string `yaml:"path,omitempty"`
+	// The namespace that laravel-echo puts before events' names: `App.Events`. Default: names are sent as they are.
+	EventNamespace string `yaml:"eventNamespace,omitempty"`
+	// The data of one event; -1 is no limit. Default: 10KiB for hosted Pusher Channels, and elsewhere what the server
+	// allows.
+	MaxPayload Size `yaml:"maxPayload,omitempty"`
+	// How long one request may take. Default: 10s.
+	Timeout Duration `yaml:"timeout,omitempty"`
+	// How long an event may wait for others to share a request with. Default: not at all. With it, sending only queues,
+	// and what the server refuses is a warning in the log.
+	BatchWindow Duration `yaml:"batchWindow,omitempty"`
 }
 
 // Application is an application served.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -56,9 +57,21 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 		{"unknown inner key", "server:\n  prot: 1\n", `realtime.yaml:2: unknown key "server.prot": the nearest is "server.port"`},
 		{"key of another section", "origins: [x]\n", `realtime.yaml:1: unknown key "origins": the nearest is "server.origins"`},
 		{"unknown key of a list", "apps:\n  - id: a\n  - id: b\n    secrt: x\n", `realtime.yaml:4: unknown key "apps[1].secrt": the nearest is "apps[1].secret"`},
-		{"unknown driver", "\ndriver: sockets\n", `realtime.yaml:2: driver "sockets" is unknown: there are bun, log, null`},
-		{"absent driver", "driver: pusher\n", `realtime.yaml:1: driver "pusher" is not in this build, which has bun, log, null`},
-		{"absent driver", "driver: socket\n", `realtime.yaml:1: driver "socket" is not in this build, which has bun, log, null`},
+		{"unknown driver", "\ndriver: sockets\n", `realtime.yaml:2: driver "sockets" is unknown: there are bun, pusher, log, null`},
+		{"no credentials", "\ndriver: pusher\n", strings.Join([]string{
+			`realtime.yaml:2: pusher.appId (or PUSHER_APP_ID) is missing: driver pusher needs appId, key and secret`,
+			`realtime.yaml:2: pusher.key (or PUSHER_APP_KEY) is missing: driver pusher needs appId, key and secret`,
+			`realtime.yaml:2: pusher.secret (or PUSHER_APP_SECRET) is missing: driver pusher needs appId, key and secret`}, "\n")},
+		{"half of the credentials", "driver: pusher\npusher:\n  appId: 1\n  secret: s\n", `realtime.yaml:2: pusher.key (or PUSHER_APP_KEY) is missing: driver pusher needs appId, key and secret`},
+		{"everything about the other server", "driver: pusher\npusher:\n  appId: 1\n  key: k\n  secret: s\n  cluster: e/u\n  host: http://x\n  scheme: ws\n  path: /a?b\n  timeout: -1\n  batchWindow: -1\n", strings.Join([]string{
+			`realtime.yaml:6: pusher.cluster is "e/u", and must be a name such as mt1 or eu`,
+			`realtime.yaml:7: pusher.host is "http://x", and must be a name or an address alone; Scheme, Port and Path are apart`,
+			`realtime.yaml:8: pusher.scheme is "ws", and must be "https" or "http"`,
+			`realtime.yaml:9: pusher.path is "/a?b", and must be a path such as /realtime`,
+			`realtime.yaml:10: pusher.timeout must not be negative`,
+			`realtime.yaml:11: pusher.batchWindow must not be negative`}, "\n")},
+		{"two schemes", "pusher:\n  useTLS: true\n  scheme: http\n", `realtime.yaml:3: pusher.scheme is "http" and pusher.useTLS true: keep one`},
+		{"absent driver", "driver: socket\n", `realtime.yaml:1: driver "socket" is not in this build, which has bun, pusher, log, null`},
 		{"port", "server:\n  port: 70000\n", `realtime.yaml:2: server.port must be a port from 1 to 65535, not "70000"`},
 		{"number", "limits: {connections: many}\n", `realtime.yaml:1: limits.connections must be a whole number, not "many"`},
 		{"bool", "auth:\n  anonymous: 1\n", `realtime.yaml:2: auth.anonymous must be true or false, not "1"`},
@@ -92,7 +105,7 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 			`realtime.yaml:2: server.port must be a port from 1 to 65535, not "0"`,
 			`realtime.yaml:3: unknown key "pusher.sekret": the nearest is "pusher.secret"`,
 			`realtime.yaml:4: unknown key "prot": the nearest is "server.port"`,
-			`realtime.yaml:1: driver "x" is unknown: there are bun, log, null`}, "\n")},
+			`realtime.yaml:1: driver "x" is unknown: there are bun, pusher, log, null`}, "\n")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Load(write(t, tt.text))
@@ -165,7 +178,8 @@ func TestEnvironmentIsOverTheFile(t *testing.T) {
 	path := write(t, "driver: log\nserver: {host: localhost, port: 1, origins: [https://file.example]}\npusher: {appId: 1, key: a, secret: b}\n")
 	t.Setenv("BROADCAST_DRIVER", "bun")
 	for k, v := range map[string]string{
-		"REALTIME_HOST": "0.0.0.0", "REALTIME_PORT": "7001", "PUSHER_APP_ID": "9", "PUSHER_APP_KEY": "k9", "PUSHER_APP_SECRET": "s9",
+		"REALTIME_HOST": "0.0.0.0", "REALTIME_PORT": "7001", "PUSHER_APP_ID": "9", "PUSHER_KEY": "k9", "PUSHER_APP_SECRET": "s9",
+		"PUSHER_SECRET": "not this", "PUSHER_CLUSTER": "eu", "PUSHER_HOST": "rt.example", "PUSHER_PORT": "8443", "PUSHER_SCHEME": "https",
 		"REALTIME_JWT_SECRET": strings.Repeat("j", 32), "REALTIME_ORIGINS": "https://a.example, https://b.example,",
 	} {
 		t.Setenv(k, v)
@@ -181,18 +195,18 @@ func TestEnvironmentIsOverTheFile(t *testing.T) {
 	if c, err = Load(path); err != nil {
 		t.Fatal(err)
 	}
-	if c.Driver != "null" || c.Addr() != "0.0.0.0:7001" || c.Pusher != (Pusher{AppID: "9", Key: "k9", Secret: "s9"}) ||
+	if c.Driver != "null" || c.Addr() != "0.0.0.0:7001" || c.Pusher != (Pusher{AppID: "9", Key: "k9", Secret: "s9", Cluster: "eu", Host: "rt.example", Port: 8443, Scheme: "https"}) ||
 		c.Auth.JWT.Secret != Secret(strings.Repeat("j", 32)) || !reflect.DeepEqual(c.Server.Origins, []string{"https://a.example", "https://b.example"}) {
 		t.Errorf("read\n%s", c)
 	}
-	for key, want := range map[string]string{"driver": "REALTIME_DRIVER", "server.port": "REALTIME_PORT", "pusher.cluster": ""} {
+	for key, want := range map[string]string{"driver": "REALTIME_DRIVER", "server.port": "REALTIME_PORT", "pusher.cluster": "PUSHER_CLUSTER", "pusher.path": ""} {
 		if got := c.Where(key); got != want {
 			t.Errorf("Where(%q) is %q", key, got)
 		}
 	}
 	t.Setenv("REALTIME_PORT", "http")
 	t.Setenv("REALTIME_DRIVER", "ably")
-	want := "REALTIME_PORT: server.port must be a port from 1 to 65535, not \"http\"\nREALTIME_DRIVER: driver \"ably\" is unknown: there are bun, log, null"
+	want := "REALTIME_PORT: server.port must be a port from 1 to 65535, not \"http\"\nREALTIME_DRIVER: driver \"ably\" is unknown: there are bun, pusher, log, null"
 	if _, err = Load(path); fmt.Sprint(err) != want {
 		t.Errorf("the error is\n%v\nand should be\n%s", err, want)
 	}
@@ -406,6 +420,58 @@ func TestDriversWithoutAServer(t *testing.T) {
 		if err := realtime.Channel("orders").Public(ctx, "OrderShipped", 1); err != realtime.ErrClosed {
 			t.Errorf("after Close, sending returns %v", err)
 		}
+	}
+}
+
+func TestDriverPusherSendsWhereTheFileSays(t *testing.T) {
+	type request struct{ path, body, library string }
+	got := make(chan request, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if err := auth.VerifyRequest(r, body, auth.AppKeys{ID: "7", Keys: []auth.Key{{Key: "pub", Secret: "hush"}}}, time.Now(), ""); err != nil {
+			t.Error(err)
+		}
+		got <- request{r.URL.Path, string(body), r.Header.Get("X-Pusher-Library")}
+		io.WriteString(w, "{}")
+	}))
+	defer srv.Close()
+	host, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
+	for _, window := range []string{"0", "1h"} {
+		path := write(t, "driver: pusher\npusher: {appId: 7, key: pub, host: "+host+", port: "+port+", useTLS: false, path: /rt, eventNamespace: App.Events, maxPayload: 20, batchWindow: "+window+"}\n")
+		t.Setenv("PUSHER_SECRET", "hush")
+		app, err := Open(t.Context(), path, nil, WithLogger(quiet()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if app.Server != nil {
+			t.Error("driver pusher has a server")
+		}
+		ctx := realtime.WithBroadcaster(t.Context(), app.Broadcaster)
+		if err := realtime.Channel("orders").Private(ctx, "OrderShipped", 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := realtime.Channel("orders").Private(ctx, "OrderShipped", strings.Repeat("x", 19)); err == nil || !strings.Contains(err.Error(), "its data has 21 bytes, more than the 20") {
+			t.Errorf("the error is %v", err)
+		}
+		if err := app.Close(t.Context()); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		want := request{"/rt/apps/7/events", `{"name":"App\\Events\\OrderShipped","channels":["private-orders"],"data":"1"}`, "realtime-go 1"}
+		if r := <-got; r != want {
+			t.Errorf("the server got\n%+v\nand should have got\n%+v", r, want)
+		}
+	}
+}
+
+func TestTheEnvironmentsSchemeIsOverTheFilesTLS(t *testing.T) {
+	path := write(t, "driver: pusher\npusher: {appId: 1, key: k, secret: s, useTLS: true}\n")
+	t.Setenv("PUSHER_SCHEME", "http")
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.pusher(options{}).Scheme; got != "http" {
+		t.Errorf("the scheme is %q", got)
 	}
 }
 

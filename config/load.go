@@ -28,7 +28,14 @@ var variables = []struct{ name, key, doc string }{
 	{"REALTIME_ORIGINS", "server.origins", "Separated by commas."},
 	{"PUSHER_APP_ID", "pusher.appId", ""},
 	{"PUSHER_APP_KEY", "pusher.key", ""},
+	{"PUSHER_KEY", "pusher.key", "Only without PUSHER_APP_KEY."},
 	{"PUSHER_APP_SECRET", "pusher.secret", ""},
+	{"PUSHER_SECRET", "pusher.secret", "Only without PUSHER_APP_SECRET."},
+	{"PUSHER_APP_CLUSTER", "pusher.cluster", ""},
+	{"PUSHER_CLUSTER", "pusher.cluster", "Only without PUSHER_APP_CLUSTER."},
+	{"PUSHER_HOST", "pusher.host", ""},
+	{"PUSHER_PORT", "pusher.port", ""},
+	{"PUSHER_SCHEME", "pusher.scheme", ""},
 	{"REALTIME_JWT_SECRET", "auth.jwt.secret", ""},
 }
 
@@ -413,8 +420,8 @@ func editDistance(a, b string) int {
 
 // Drivers that this build has, and those it knows of.
 var (
-	drivers = []string{"bun", "log", "null"}
-	absent  = []string{"pusher", "socket"}
+	drivers = []string{"bun", "pusher", "log", "null"}
+	absent  = []string{"socket"}
 
 	protocols       = []string{"ws", "pusher"}
 	absentProtocols = []string{"socketio", "sse"}
@@ -478,6 +485,7 @@ func (c *Config) check(unread []string) []error {
 	if (s.TLS.Cert == "") != (s.TLS.Key == "") {
 		fail("server.tls", "server.tls needs both cert and key")
 	}
+	c.checkPusher(fail)
 	c.checkApps(fail)
 	c.checkJWT(fail)
 	for i, ch := range c.Channels {
@@ -505,7 +513,7 @@ func (c *Config) check(unread []string) []error {
 }
 
 func (c *Config) checkApps(fail func(key, format string, args ...any)) {
-	if p := c.Pusher; p.AppID != "" || p.Key != "" || p.Secret != "" {
+	if p := c.Pusher; c.Driver != "pusher" && (p.AppID != "" || p.Key != "" || p.Secret != "") {
 		for _, x := range [][2]string{{"appId", p.AppID}, {"key", p.Key}, {"secret", string(p.Secret)}} {
 			if x[1] == "" {
 				fail("pusher", "pusher.%s is missing: the default app needs appId, key and secret", x[0])

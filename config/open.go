@@ -16,6 +16,7 @@ import (
 	"github.com/stacksjs/realtime-go/auth"
 	logdriver "github.com/stacksjs/realtime-go/driver/log"
 	"github.com/stacksjs/realtime-go/driver/null"
+	"github.com/stacksjs/realtime-go/driver/pusher"
 	"github.com/stacksjs/realtime-go/server"
 )
 
@@ -80,6 +81,10 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 		driver = logdriver.New(o.logger)
 	case "null":
 		driver = null.New()
+	case "pusher":
+		if driver, err = pusher.New(c.pusher(o)); err != nil {
+			return nil, c.wrap(err)
+		}
 	case "bun":
 		cfg, err := c.server(o)
 		if err != nil {
@@ -206,6 +211,57 @@ func (c *Config) apps() []server.App {
 		apps = append(apps, app)
 	}
 	return apps
+}
+
+// pusher translates the section of that name for the driver.
+func (c *Config) pusher(o options) pusher.Config {
+	p := c.Pusher
+	return pusher.Config{
+		AppID: p.AppID, Key: p.Key, Secret: string(p.Secret), Cluster: p.Cluster, Host: p.Host, Port: int(p.Port), Scheme: p.scheme(), Path: p.Path,
+		EventNamespace: p.EventNamespace, MaxPayload: int(p.MaxPayload), Timeout: time.Duration(p.Timeout), BatchWindow: time.Duration(p.BatchWindow),
+		Logger: o.logger,
+	}
+}
+
+func (p Pusher) scheme() string {
+	if p.Scheme == "" && p.UseTLS != nil && !*p.UseTLS {
+		return "http"
+	}
+	return p.Scheme
+}
+
+// checkPusher finds what driver pusher cannot work with.
+func (c *Config) checkPusher(fail func(key, format string, args ...any)) {
+	p := c.Pusher
+	if p.Scheme != "" && p.UseTLS != nil && (p.Scheme == "https") != *p.UseTLS && c.where["pusher.scheme"] != "PUSHER_SCHEME" {
+		fail("pusher.scheme", "pusher.scheme is %q and pusher.useTLS %t: keep one", p.Scheme, *p.UseTLS)
+	}
+	if c.Driver != "pusher" {
+		return
+	}
+	complete := true
+	for _, x := range [][3]string{{"appId", p.AppID, "PUSHER_APP_ID"}, {"key", p.Key, "PUSHER_APP_KEY"}, {"secret", string(p.Secret), "PUSHER_APP_SECRET"}} {
+		if x[1] == "" {
+			complete = false
+			section := "pusher"
+			if c.where[section] == "" {
+				section = "driver"
+			}
+			fail(section, "pusher.%s (or %s) is missing: driver pusher needs appId, key and secret", x[0], x[2])
+		}
+	}
+	if !complete {
+		return
+	}
+	_, err := pusher.New(c.pusher(options{}))
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range all.Unwrap() { // each begins with the field it is about, whose key differs in its case only
+			key := "pusher." + strings.TrimPrefix(err.Error(), "pusher: ")
+			key, what, _ := strings.Cut(key, " ")
+			key = key[:7] + strings.ToLower(key[7:8]) + key[8:]
+			fail(key, "%s %s", key, what)
+		}
+	}
 }
 
 // jwt translates auth.jwt, reading its key's file.

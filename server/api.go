@@ -30,6 +30,9 @@ type call struct {
 	app   *hub.App
 	body  []byte
 	query url.Values
+	// key is the X-Idempotency-Key, if the handler goes by it. The answer repeats it, which tells the sender that it
+	// may repeat the request.
+	key string
 }
 
 // badRequest is an error with the status to answer.
@@ -67,6 +70,9 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request, h func(*call) (any,
 	var out any
 	if err == nil {
 		out, err = h(c)
+		if c.key != "" {
+			w.Header().Set("X-Idempotency-Key", c.key)
+		}
 	}
 	if err != nil {
 		var b *badRequest
@@ -130,7 +136,8 @@ func (s *Server) postEvent(c *call) (any, error) {
 		return nil, bad(http.StatusBadRequest, "the body is not the JSON of an event: %v", err)
 	}
 	t.Channels = append(t.Channels, c.query["channels"]...)
-	o, err := s.outgoing(c, &t, c.Header.Get("X-Idempotency-Key"))
+	c.key = c.Header.Get("X-Idempotency-Key")
+	o, err := s.outgoing(c, &t, c.key)
 	if err == nil {
 		err = s.publish(c, o)
 	}
@@ -156,15 +163,19 @@ func (s *Server) postBatch(c *call) (any, error) {
 		return nil, bad(http.StatusBadRequest, "the batch has %d events: 1 to %d go into one request", n, maxBatch)
 	}
 	var all []*outgoing
-	key, asked := c.Header.Get("X-Idempotency-Key"), false
+	asked := false
+	c.key = c.Header.Get("X-Idempotency-Key")
 	for i := range body.Batch {
-		id := key
+		id := c.key
 		if id != "" {
-			id = fmt.Sprintf("%s.%d", key, i)
+			id = fmt.Sprintf("%s.%d", c.key, i)
 		}
 		o, err := s.outgoing(c, &body.Batch[i], id)
 		if err != nil {
-			return nil, fmt.Errorf("event %d of the batch: %w", i+1, err)
+			if b, ok := errors.AsType[*badRequest](err); ok {
+				b.why = fmt.Sprintf("event %d of the batch: %s", i+1, b.why)
+			}
+			return nil, err
 		}
 		all = append(all, o)
 		asked = asked || len(o.info) > 0

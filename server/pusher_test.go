@@ -343,6 +343,43 @@ func TestPusherProtocol(t *testing.T) {
 	}
 }
 
+// One token at sign-in opens every channel it names: no request for a signature per channel.
+func TestPusherSignInWithAToken(t *testing.T) {
+	onEach(t, func(t *testing.T, tr transport) {
+		secret := []byte("the secret of this test, 32 bytes and more")
+		a := auth.New()
+		a.AllowAnonymous()
+		a.JWT(auth.JWTConfig{Algorithm: "HS256", Secret: secret})
+		s := startOn(t, tr, Config{Apps: []App{docApp()}, Auth: a})
+		token := func(c auth.Claims) string {
+			c.ExpiresAt = time.Now().Add(time.Hour)
+			text, err := auth.IssueHS256(secret, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return text
+		}
+		p := s.dialPusher("")
+		p.say(`{"event":"pusher:signin","data":{"auth":"` + token(auth.Claims{Subject: "ann", Channels: []string{"private-orders.*", "presence-room"}}) + `","user_data":"{}"}}`)
+		p.want(`{"event":"pusher:signin_success","data":"{\"user_data\":\"{\\\"id\\\":\\\"ann\\\"}\"}"}`)
+		for i := range 40 {
+			channel := fmt.Sprintf("private-orders.%d", i)
+			p.say(`{"event":"pusher:subscribe","data":{"channel":"` + channel + `"}}`)
+			p.want(`{"event":"pusher_internal:subscription_succeeded","channel":"` + channel + `","data":"{}"}`)
+		}
+		p.say(`{"event":"pusher:subscribe","data":{"channel":"presence-room"}}`)
+		p.want(`{"event":"pusher_internal:subscription_succeeded","channel":"presence-room","data":"{\"presence\":{\"count\":1,\"ids\":[\"ann\"],\"hash\":{\"ann\":null}}}"}`)
+		p.say(`{"event":"pusher:subscribe","data":{"channel":"private-secrets"}}`)
+		p.want(pusherFailure("private-secrets", "AuthError", `no authorizer is registered for channel "private-secrets", and the subscription brought neither signature nor token`, 401))
+		q := s.dialPusher("")
+		q.say(`{"event":"pusher:signin","data":{"auth":"a.b.c"}}`)
+		if got := q.next(); !strings.HasPrefix(got, `{"event":"pusher:error","data":{"code":4009,"message":"`) {
+			t.Errorf("a token that is none is answered with %s", got)
+		}
+		q.quiet()
+	})
+}
+
 func TestPusherDeadlines(t *testing.T) {
 	clock := newClock(time.Now())
 	cfg := Config{Apps: []App{{ID: "3", Keys: docApp().Keys, AuthorizedWithin: 30 * time.Second}}, now: clock.now}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/protocol/bun"
 	"github.com/stacksjs/realtime-go/internal/socket"
@@ -291,7 +291,7 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 			h.release()
 		}
 	}
-	if f.srv.cfg.Auth == nil { // nobody is asked, so nothing can take long
+	if !f.srv.auth.MustWait(r, r.URL.Query().Get("token")) {
 		h, no := f.srv.admit(ctx, r)
 		cancel()
 		f.answer(h, no)
@@ -364,15 +364,9 @@ func httpRefusal(no *refused) []byte {
 	return append(append(b, "\r\n"...), body...)
 }
 
+// errorBody is for people to read: "&" stays what it is.
 func errorBody(status int, why string) []byte {
-	b, err := json.Marshal(struct {
-		Error string `json:"error"`
-		Code  int    `json:"code"`
-	}{why, status})
-	if err != nil {
-		panic(err) // strings and numbers always marshal
-	}
-	return append(b, '\n')
+	return fmt.Appendf(nil, `{"error":%s,"code":%d}`+"\n", jsontext.AppendString(nil, why), status)
 }
 
 // prefixed is a connection some of whose bytes were read already.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	realtime "github.com/stacksjs/realtime-go"
+	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/server"
 )
 
@@ -30,6 +32,7 @@ const (
 	orderBytes  = 64 << 10        // the longest order /broadcast reads
 	drainTime   = 5 * time.Second // for connections to end when ctx does
 	drainWindow = 200 * time.Millisecond
+	appKey      = "demo" // of the Pusher protocol; its secret signs for the page and is known to nobody
 )
 
 // Run serves the demo on addr ("127.0.0.1:6001"; port 0 takes a free one) until ctx ends, then closes all
@@ -41,7 +44,10 @@ func Run(ctx context.Context, addr string, stdout io.Writer) error {
 		return err
 	}
 	defer ln.Close()
-	srv, err := server.New(server.Config{Auth: who(), DrainWindow: drainWindow})
+	srv, err := server.New(server.Config{
+		Auth: who(), DrainWindow: drainWindow,
+		Apps: []server.App{{ID: "1", Keys: []auth.Key{{Key: appKey, Secret: rand.Text()}}}},
+	})
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
@@ -103,7 +109,7 @@ func handler(srv *server.Server) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", page)
-	for _, name := range []string{"demo.css", "demo.js"} {
+	for _, name := range []string{"demo.css", "demo.js", "libraries.js"} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "no-cache")
 			http.ServeFileFS(w, r, files, "page/"+name)
@@ -158,7 +164,7 @@ func page(w http.ResponseWriter, r *http.Request) {
 	}
 	var body bytes.Buffer
 	err = index.Execute(&body, map[string]string{
-		"User": name, "Name": title(name), "Other": other, "OtherName": title(other), "Order": mine, "OtherOrder": theirs, "Code": string(code),
+		"User": name, "Name": title(name), "Other": other, "OtherName": title(other), "Order": mine, "OtherOrder": theirs, "Code": string(code), "Key": appKey,
 	})
 	if err != nil { // the template is ours
 		panic(err)
@@ -167,7 +173,7 @@ func page(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'self'; script-src 'self' https://cdn.jsdelivr.net/npm/; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
 	w.Write(body.Bytes())
 }
 

@@ -24,7 +24,7 @@ const patience = 30 * time.Second
 
 // browser starts a headless Chromium with a profile of its own. Where there is none the test is skipped, except where
 // REALTIME_CI=1 says that there has to be one.
-func browser(t *testing.T) context.Context {
+func browser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -41,11 +41,12 @@ func browser(t *testing.T) context.Context {
 		t.Skip(why)
 	}
 	flag := chromedp.Flag
-	alloc, cancel := chromedp.NewExecAllocator(context.Background(),
+	alloc, cancel := chromedp.NewExecAllocator(context.Background(), append([]chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
 		flag("headless", true), flag("no-sandbox", true), flag("disable-gpu", true), flag("disable-quic", true),
 		flag("no-first-run", true), flag("disable-background-networking", true), flag("disable-component-update", true),
-		flag("disable-sync", true), flag("disable-dev-shm-usage", true), chromedp.WindowSize(1280, 1100))
+		flag("disable-sync", true), flag("disable-dev-shm-usage", true), chromedp.WindowSize(1280, 1100),
+	}, more...)...)
 	t.Cleanup(cancel)
 	ctx, cancel := chromedp.NewContext(alloc)
 	t.Cleanup(func() {

@@ -140,3 +140,10 @@ test('toOthers: the socket id that Echo sends with requests', async () => {
   await last
   assert.deepEqual(seen, [])
 })
+
+test("broadcaster: 'reverb'", async () => {
+  const c = await subscribed(echo('1', { broadcaster: 'reverb' }).private('reverb'))
+  const got = once((yes) => c.listen('.e', yes))
+  await publisher().trigger('private-reverb', 'e', { id: 1 })
+  assert.deepEqual(await got, { id: 1 })
+})
