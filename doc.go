@@ -51,6 +51,7 @@
 //   - [github.com/stacksjs/realtime-go/auth] says who may listen.
 //   - [github.com/stacksjs/realtime-go/encrypted] encrypts data end to end.
 //   - [github.com/stacksjs/realtime-go/realtimetest] is for the tests of applications.
+//   - [github.com/stacksjs/realtime-go/driver/pusher] sends to servers elsewhere.
 //   - [github.com/stacksjs/realtime-go/driver/log] and [github.com/stacksjs/realtime-go/driver/null] send nowhere;
 //     [github.com/stacksjs/realtime-go/driver/drivertest] is the suite that drivers run.
 //

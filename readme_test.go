@@ -20,7 +20,7 @@ func TestPagesBuild(t *testing.T) {
 		files, configs int // that the page has
 	}{
 		{"README.md", 6, 1},
-		{"docs/getting-started.md", 8, 2},
+		{"docs/getting-started.md", 9, 3},
 	} {
 		t.Run(tt.page, func(t *testing.T) {
 			t.Parallel()
