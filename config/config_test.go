@@ -557,6 +557,52 @@ func TestFilesAreRelativeToTheConfiguration(t *testing.T) {
 	}
 }
 
+func TestReloadChangesTheApplications(t *testing.T) {
+	path := write(t, "apps: [{id: 3, key: old, secret: one}]\n")
+	app, err := Open(t.Context(), path, nil, WithLogger(quiet()), WithServer(func(c *server.Config) {
+		c.Apps = append(c.Apps, server.App{ID: "own", Keys: []auth.Key{{Key: "own", Secret: "own"}}})
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close(context.Background())
+	publish := func(id, key, secret string) int {
+		const body = `{"name":"e","channel":"a","data":"1"}`
+		w := httptest.NewRecorder()
+		query := auth.SignRequest("POST", "/apps/"+id+"/events", nil, []byte(body), key, secret, time.Now())
+		app.ServeHTTP(w, httptest.NewRequest("POST", "/apps/"+id+"/events?"+query, strings.NewReader(body)))
+		return w.Code
+	}
+	status := func(want [3]int) {
+		t.Helper()
+		if got := [3]int{publish("3", "old", "one"), publish("3", "new", "two"), publish("own", "own", "own")}; got != want {
+			t.Errorf("the old key, the new one and the program's get %v, not %v", got, want)
+		}
+	}
+	status([3]int{200, 401, 200})
+	for _, step := range []struct {
+		file, err string
+		want      [3]int
+	}{
+		{"apps: [{id: 3, key: old, secret: one, keys: [{key: new, secret: two}]}]\n", "", [3]int{200, 200, 200}},
+		{"apps: [{id: 3, key: new}]\n", path + ":1: apps[0] has a key without its secret", [3]int{200, 200, 200}},
+		{"apps: [{id: own, key: new, secret: two}]\n", path + `: server: app "own" is configured twice`, [3]int{200, 200, 200}},
+		{"apps: [{id: 3, key: new, secret: two}]\n", "", [3]int{401, 200, 200}},
+	} {
+		if err := os.WriteFile(path, []byte(step.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if err := app.Reload(); err != nil {
+			got = err.Error()
+		}
+		if got != step.err {
+			t.Errorf("%s gives %q, not %q", step.file, got, step.err)
+		}
+		status(step.want)
+	}
+}
+
 func FuzzLoad(f *testing.F) {
 	f.Add("driver: log\nserver: &s {port: 1, tls: {cert: a, key: b}}\nbun: *s\n")
 	f.Add("{\"channels\":[{\"pattern\":\"*\",\"history\":{\"size\":1}}]}")

@@ -28,6 +28,8 @@ type App struct {
 	Server *server.Server
 	// Config is what it was opened from.
 	Config *Config
+
+	changes []func(*server.Config) // the program's
 }
 
 // Option is a choice of the program, which a file cannot make.
@@ -74,7 +76,7 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 	for _, opt := range opts {
 		opt(&o)
 	}
-	app := &App{Config: c}
+	app := &App{Config: c, changes: o.server}
 	var driver realtime.Driver
 	switch c.Driver {
 	case "log":
@@ -105,7 +107,7 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 }
 
 func (c *Config) wrap(err error) error {
-	if c.file == "" {
+	if err == nil || c.file == "" {
 		return err
 	}
 	return fmt.Errorf("%s: %w", c.file, err)
@@ -137,6 +139,24 @@ func (a *App) Run(ctx context.Context) error {
 		return nil
 	}
 	return a.Server.Run(ctx, a.Addr())
+}
+
+// Reload reads the file and the environment again and gives the server the applications they name now: keys come and go,
+// switches are turned, and no connection of an application that stays is dropped. Everything else holds until a restart.
+// When something is wrong nothing changes. It does nothing with drivers that have no server.
+func (a *App) Reload() error {
+	if a.Server == nil {
+		return nil
+	}
+	c, err := Load(a.Config.file)
+	if err != nil {
+		return err
+	}
+	cfg := server.Config{Apps: c.apps()}
+	for _, change := range a.changes {
+		change(&cfg)
+	}
+	return c.wrap(a.Server.SetApps(cfg.Apps))
 }
 
 // Close waits for what is being sent, refuses what comes later, and shuts the server down, telling its clients. When ctx

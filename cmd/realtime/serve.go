@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/config"
@@ -25,7 +28,8 @@ type serve struct {
 
 func (serve) Help() string {
 	return `Prints the address that clients connect to, and serves until Ctrl-C or SIGTERM; then it takes at most 30 s to write what
-is queued and to tell its clients to come back, and exits with 0.
+is queued and to tell its clients to come back, and exits with 0. SIGHUP reads the file's applications again: keys
+come and go, and no connection of an application that stays is dropped.
 
 The environment is over the file: PUSHER_APP_ID, PUSHER_APP_KEY and PUSHER_APP_SECRET, REALTIME_HOST, REALTIME_PORT,
 REALTIME_ORIGINS, REALTIME_JWT_SECRET.
@@ -72,6 +76,23 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 	if app.Server == nil {
 		return fmt.Errorf("driver %q (%s) has no server to run", app.Config.Driver, app.Config.Where("driver"))
 	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+			}
+			if err := app.Reload(); err != nil {
+				logger.Error("the configuration was not read again", "error", err)
+			} else {
+				logger.Info("the applications of the configuration are in effect")
+			}
+		}
+	}()
 	addr := c.Addr
 	if addr == "" {
 		addr = app.Addr()
