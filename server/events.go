@@ -58,7 +58,17 @@ func (s *Server) publishHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK) // explicitly: a router that serves us where it found no route has 404 in mind
 	w.Write(out)
+}
+
+// mountedAt is the part of a request's path that a router has stripped before it came here; empty where none was.
+func mountedAt(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	if prefix, ok := strings.CutSuffix(path, r.URL.EscapedPath()); ok {
+		return prefix
+	}
+	return ""
 }
 
 func (s *Server) trigger(r *http.Request) ([]byte, error) {
@@ -74,7 +84,7 @@ func (s *Server) trigger(r *http.Request) ([]byte, error) {
 		}
 		return nil, bad(http.StatusBadRequest, "the body could not be read: %v", err)
 	}
-	if err := auth.VerifyRequest(r, body, app.Auth.(auth.AppKeys), time.Now(), ""); err != nil {
+	if err := auth.VerifyRequest(r, body, app.Auth.(auth.AppKeys), time.Now(), mountedAt(r)); err != nil {
 		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
 	}
 	var t trigger

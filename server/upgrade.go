@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,9 +41,6 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 	if e := ws.CheckUpgrade(r); e != nil {
 		return nil, &refused{e.Status, e.Reason}
 	}
-	if s.draining.Load() {
-		return nil, &refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
-	}
 	if !s.originAllowed(r) {
 		return nil, &refused{http.StatusForbidden, fmt.Sprintf("origin %.200q is not allowed: add it to the server's origins", r.Header.Get("Origin"))}
 	}
@@ -61,6 +59,9 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 		return nil, &refused{http.StatusUnauthorized, auth.Reason(err)}
 	}
 	h.user = user(u)
+	if s.draining.Load() { // asked now, since the application may have taken its time
+		return nil, &refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
+	}
 	if h.addr, err = s.gate.enter(r.RemoteAddr); err != nil {
 		return nil, &refused{http.StatusServiceUnavailable, err.Error()}
 	}
@@ -92,11 +93,11 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		refuse(w, no.status, no.why)
 		return
 	}
-	conn, rw, err := http.NewResponseController(w).Hijack()
+	conn, rw, err := hijack(w)
 	if err != nil {
 		h.addr.Release()
-		s.log.Error("a WebSocket cannot be taken over: some middleware's ResponseWriter has neither Hijack nor Unwrap", "error", err)
-		refuse(w, http.StatusInternalServerError, "the connection cannot be upgraded behind this server's middleware")
+		s.log.Error("a WebSocket cannot be taken over from net/http", "path", r.URL.Path, "error", err)
+		refuse(w, http.StatusInternalServerError, "the connection cannot be upgraded behind this server's middleware; its log names the cause")
 		return
 	}
 	conn.SetDeadline(noDeadline)
@@ -105,15 +106,20 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		first, _ = rw.Reader.Peek(n)
 		first = append([]byte(nil), first...)
 	}
+	s.take(conn, first, h)
+}
+
+// take makes a connection whose handshake came through net/http a client; first is what it has sent since.
+func (s *Server) take(conn net.Conn, first []byte, h *handshake) {
 	l := s.next()
 	c := s.bun.New()
 	lc, handler := c.Loop()
 	start := func() {
-		lc.Send(h.answer)
-		c.Start(h.app, h.user, h.deflate, h.addr)
+		s.start(c, h)
 		lc.Feed(first)
 	}
 	fd, ok := -1, false
+	var err error
 	if l.Polls() {
 		fd, ok = descriptor(conn)
 	}
@@ -143,6 +149,56 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		}
 		conn.Close()
 	}
+}
+
+// start begins the session of a connection that its loop has: on the loop.
+func (s *Server) start(c *bun.Conn, h *handshake) {
+	lc, _ := c.Loop()
+	lc.Send(h.answer)
+	c.Start(h.app, h.user, h.deflate, h.addr)
+	if s.draining.Load() { // closeClients may have been here already
+		c.Stop(restarting)
+	}
+}
+
+// hijack takes the connection from under a chain of ResponseWriters. The outermost that has Hijack is asked first, since
+// it may keep books of its own; but some look for Hijack only one step further, not knowing Unwrap, and fail or panic
+// where that step does not have it, so that the next one is asked.
+func hijack(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+	chain := []http.ResponseWriter{w}
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = u.Unwrap()
+		chain = append(chain, w)
+	}
+	if _, ok := w.(http.Hijacker); !ok { // asked before anybody's Hijack: gin's spoils the response for the refusal
+		return nil, nil, fmt.Errorf("the ResponseWriter %T has neither Hijack nor Unwrap: "+
+			"leave its middleware out for this path, or give it a method Unwrap() http.ResponseWriter", w)
+	}
+	var errs []error
+	for _, w := range chain {
+		if h, ok := w.(http.Hijacker); ok {
+			conn, rw, err := try(h)
+			if err == nil {
+				return conn, rw, nil
+			}
+			errs = append(errs, fmt.Errorf("%T: %w", w, err))
+		}
+	}
+	return nil, nil, errors.Join(errs...)
+}
+
+// try is Hijack, with a panic as an error.
+func try(h http.Hijacker) (conn net.Conn, rw *bufio.ReadWriter, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("Hijack panicked: %v", p)
+		}
+	}()
+	return h.Hijack()
 }
 
 // descriptor takes the socket out of a plain TCP connection, whose Go side is closed: the loop has its own.
@@ -257,8 +313,7 @@ func (f *front) answer(h *handshake, no *refused) {
 	c := f.srv.bun.New()
 	lc, handler := c.Loop()
 	lc.Become(&f.Conn, handler)
-	lc.Send(h.answer)
-	c.Start(h.app, h.user, h.deflate, h.addr)
+	f.srv.start(c, h)
 	lc.Resume()
 }
 
