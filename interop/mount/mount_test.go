@@ -656,8 +656,11 @@ func TestDrainWithTheWebServer(t *testing.T) {
 		web := s.web.Config
 		web.RegisterOnShutdown(func() { s.Shutdown(ctx) })
 
-		const clients, messages = 4, 300
-		data := `"` + strings.Repeat("x", 10_000) + `"` // 3 MB for each: some of it is still in the server when it shuts down
+		clients, messages := 4, 300 // 3 MB for each: some of it is still in the server when it shuts down
+		if testing.Short() {
+			clients, messages = 2, 100
+		}
+		data := `"` + strings.Repeat("x", 10_000) + `"`
 		var peers []*peer
 		for range clients {
 			p := s.dialWith("", wsclient.Options{NetDial: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -692,6 +695,33 @@ func TestDrainWithTheWebServer(t *testing.T) {
 			t.Error(err)
 		}
 		if c, err := net.Dial("tcp", s.addr()); err == nil {
+			c.Close()
+			t.Error("the address is still listened on")
+		}
+	})
+}
+
+func TestServeClosesTheClientsAndThenTheWebServer(t *testing.T) {
+	everywhere(t, options{}, func(t *testing.T, s *site) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		addr, done := make(chan string, 1), make(chan error, 1)
+		web := &http.Server{Addr: "127.0.0.1:0", Handler: s.web.Config.Handler, BaseContext: func(ln net.Listener) context.Context {
+			addr <- ln.Addr().String()
+			return context.Background()
+		}}
+		go func() { done <- serve(ctx, web, s.Server) }()
+		at := <-addr
+		p := s.dialWith("", wsclient.Options{NetDial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return connectTo(ctx, network, at)
+		}})
+		p.quiet()
+		cancel()
+		p.wantRestart()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		if c, err := net.Dial("tcp", at); err == nil {
 			c.Close()
 			t.Error("the address is still listened on")
 		}
