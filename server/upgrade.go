@@ -195,7 +195,7 @@ func hijack(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
 func try(h http.Hijacker) (conn net.Conn, rw *bufio.ReadWriter, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("Hijack panicked: %v", p)
+			err = fmt.Errorf("panic in Hijack: %v", p)
 		}
 	}()
 	return h.Hijack()
