@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,9 +87,14 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request, h func(*call) (any,
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
+	w.WriteHeader(http.StatusOK) // explicitly: a router that serves us where it found no route has 404 in mind
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	enc.Encode(out) // a client that has gone does not want it
+	if err := enc.Encode(out); err != nil {
+		panic(err) // every answer marshals
+	}
+	w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 func (s *Server) authenticated(r *http.Request) (*call, error) {
@@ -104,13 +110,27 @@ func (s *Server) authenticated(r *http.Request) (*call, error) {
 		}
 		return nil, bad(http.StatusBadRequest, "the body could not be read: %v", err)
 	}
-	if err := auth.VerifyRequest(r, c.body, appKeys(c.app), s.now(), s.cfg.Prefix); err != nil {
+	if err := auth.VerifyRequest(r, c.body, appKeys(c.app), s.now(), s.prefixOf(r)); err != nil {
 		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
 	}
 	if c.query, err = auth.ParseQuery(r.URL.RawQuery); err != nil {
 		return nil, bad(http.StatusBadRequest, "%v", err)
 	}
 	return c, nil
+}
+
+// prefixOf is what stands before "/apps/" in the path of a request: what a router has stripped, and Config.Prefix. SDKs
+// differ in whether they sign it.
+func (s *Server) prefixOf(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	prefix, ok := strings.CutSuffix(path, r.URL.EscapedPath())
+	if !ok {
+		prefix = ""
+	}
+	if strings.HasPrefix(r.URL.Path, s.cfg.Prefix+"/") {
+		prefix += s.cfg.Prefix
+	}
+	return prefix
 }
 
 // trigger is one event to publish.

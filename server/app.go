@@ -103,21 +103,24 @@ func (s *Server) SetApps(list []App) error {
 	s.apps.Store(t)
 	for id, app := range before.byID {
 		if t.byID[id] == nil {
-			s.stopApp(app)
+			s.hub.StopApp(app, gone(id))
 		}
 	}
 	return nil
 }
 
-// stopApp closes the connections of an app that is gone.
-func (s *Server) stopApp(app *hub.App) {
-	s.hub.StopApp(app, &hub.Error{Code: hub.UnknownApp, Message: fmt.Sprintf("app %q is served no longer", app.ID)})
+func gone(id string) *hub.Error {
+	return &hub.Error{Code: hub.UnknownApp, Message: fmt.Sprintf("app %q is served no longer", id)}
 }
 
-// stillServed closes what connected while its app went.
-func (s *Server) stillServed(app *hub.App) {
-	if s.apps.Load().byID[app.ID] != app {
-		s.stopApp(app)
+// stillServed stops a connection that came while its app, or the whole server, went: those who close connections may have
+// been here already. On the loop.
+func (s *Server) stillServed(app *hub.App, stop func(*hub.Error)) {
+	switch {
+	case s.draining.Load():
+		stop(restarting)
+	case s.apps.Load().byID[app.ID] != app:
+		stop(gone(app.ID))
 	}
 }
 

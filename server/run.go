@@ -135,8 +135,11 @@ func (h *handedOver) give(c net.Conn) {
 
 // Shutdown ends the server in order: new connections are refused, what is queued is written, the connections are closed
 // one after another over Config.DrainWindow, each told to come back, and webhooks are delivered. When ctx ends first,
-// the rest is cut off and its error returned. It also ends a server that is only mounted: register it with
-// http.Server.RegisterOnShutdown. Later calls wait for the first.
+// the rest is cut off and its error returned. Later calls wait for the first.
+//
+// It also ends a server that is only mounted. http.Server.Shutdown knows nothing of WebSockets and waits for none:
+// register this with http.Server.RegisterOnShutdown, so that both begin together, and call it again after
+// http.Server.Shutdown, to wait.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drainOnce.Do(func() {
 		s.mu.Lock()
@@ -188,14 +191,16 @@ func (s *Server) open() int {
 	return n
 }
 
+// restarting is what clients are told by Shutdown.
+var restarting = &hub.Error{Code: hub.Shutdown, Message: "the server is restarting: connect again"}
+
 // closeClients tells every client to come back, spread over the window.
 func (s *Server) closeClients(ctx context.Context, window time.Duration) {
 	const steps = 50
-	why := &hub.Error{Code: hub.Shutdown, Message: "the server is restarting: connect again"}
 	for left := steps; left > 0; left-- {
 		for _, l := range s.loops {
 			done := make(chan struct{})
-			if l.Post(loop.Func(func(l *loop.Loop) { s.hub.StopSome(l, 1/float64(left), why); close(done) }), 0) == nil {
+			if l.Post(loop.Func(func(l *loop.Loop) { s.hub.StopSome(l, 1/float64(left), restarting); close(done) }), 0) == nil {
 				<-done
 			}
 		}

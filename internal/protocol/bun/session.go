@@ -108,6 +108,9 @@ func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end socket.Release
 	s.socket.Start(s.room.Socket, s, deflate)
 }
 
+// Stop ends the session for a reason; on the loop, after Start.
+func (c *Conn) Stop(err *hub.Error) { c.s.Stop(err) }
+
 // hearUser subscribes to the user's own channel, so that what is sent to the user arrives without being asked for.
 func (s *session) hearUser(u *hub.User) {
 	if u.ID == "" {

@@ -90,6 +90,9 @@ func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end socket.Release
 	s.socket.Start(s.room.Socket, s, deflate)
 }
 
+// Stop ends the session for a reason; on the loop, after Start.
+func (c *Conn) Stop(err *hub.Error) { c.s.Stop(err) }
+
 func (s *session) codec(deflate bool) Codec {
 	return Codec{Deflate: deflate, Namespace: s.room.Namespace}
 }
