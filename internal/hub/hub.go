@@ -4,7 +4,7 @@
 // Three owners divide the state. A channel's home, a shard with a mutex, orders what happens to the channel: it
 // assigns positions, keeps the log and the members, and posts to the loops that hold subscribers. A branch, one per
 // loop and owned by it, holds the clients and the channels' local listeners. A Client is owned by its loop.
-// Under a home's mutex nothing is locked but a loop's inbox and the queue of hooks.
+// Under a home's mutex nothing is locked but a loop's inbox, the queue of hooks and what Observe locks.
 package hub
 
 import (

@@ -260,8 +260,8 @@ func TestModel(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := r.Shutdown(ctx); err == nil {
-			t.Error("Shutdown says nothing of the dead endpoint's events")
+		if err, waiting := r.Shutdown(ctx), stats["dead"].Waiting; (err != nil) != (waiting > 0) {
+			t.Errorf("%d events of the dead endpoint wait, and Shutdown says %v", waiting, err)
 		}
 		if st := r.Stats()[4]; st.Waiting != 0 || int(st.Dropped) != len(all["quick"]) {
 			t.Errorf("dead: the statistics are %+v", st)

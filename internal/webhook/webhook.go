@@ -62,9 +62,9 @@ type Sender struct {
 	grace     time.Duration           // 0 from Drain on
 	leaving   map[place]*list.Element // what may come back in time
 	byTime    *list.List              // the same, in the order in which their grace ends; of departures
-	timer     *time.Timer             // runs while armed; never before the first of byTime is due
+	timer     *time.Timer             // while armed, fires no later than the first of byTime is due
 	armed     bool
-	missed    map[string]bool // cache channels whose emptiness has been told
+	missed    map[string]bool // cache channels told to be empty, until they are filled or vacated
 	closed    bool
 }
 
@@ -297,7 +297,6 @@ func (s *Sender) Shutdown(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.giveUp)
 	defer stop()
 	s.working.Wait()
-	s.giveUp()
 	if s.own != nil {
 		s.own.CloseIdleConnections()
 	}
