@@ -256,7 +256,7 @@ func TestWhoJoinsGetsNothingItKnows(t *testing.T) {
 			young.Join(&g, Stamp{Seq: 3, Ver: 2}, nil)
 			young.Send([]byte("ack "))
 			r.append(&g, Stamp{Seq: 2}, "2 ")
-			again.Leave(&g) // before its units were sealed
+			again.Leave(&g) // before its units were sealed, which are its own all the same
 		})
 		r.written()
 		r.on(func() {
@@ -276,7 +276,43 @@ func TestWhoJoinsGetsNothingItKnows(t *testing.T) {
 		r.wantRest(old, oldPeer, "1 v1 2 v2 3 4 v3 5 ")
 		r.wantRest(mid, midPeer, "2 v2 3 4 v3 5 ")
 		r.wantRest(young, youngPeer, "ack 4 v3 5 ")
-		r.wantRest(again, againPeer, "4 5 ")
+		r.wantRest(again, againPeer, "1 v1 2 4 5 ")
+	})
+}
+
+func TestWhoLeavesGetsEverythingBeforeItInOrder(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, r *rig) {
+		var g, h Group
+		e, peer := r.dial()
+		other, otherPeer := r.dial()
+		silent, silentPeer := r.dial() // leaves before it is sent anything
+		r.on(func() {
+			for _, c := range []*end{e, other, silent} {
+				c.Join(&g, Stamp{}, nil)
+			}
+			silent.Leave(&g)
+			e.Join(&h, Stamp{}, nil)
+			r.append(&g, Stamp{Seq: 1}, "1 ")
+			e.Send([]byte("a "))
+			r.append(&h, Stamp{Seq: 1}, "h1 ")
+			r.append(&g, Stamp{Seq: 2}, "2 ")
+			r.append(&g, Stamp{Seq: 3}, "not for it ", &e.Conn)
+			e.Send([]byte("b "))
+			e.Send([]byte("c "))
+			r.append(&g, Stamp{Seq: 4}, "4 ")
+			e.Leave(&g)
+			e.Send([]byte("left "))
+			r.append(&g, Stamp{Seq: 5}, "5 ")
+			r.append(&h, Stamp{Seq: 2}, "h2 ")
+			e.Join(&g, Stamp{Seq: 6}, nil)
+			e.Send([]byte("joined "))
+			r.append(&g, Stamp{Seq: 6}, "6 ")
+			r.append(&g, Stamp{Seq: 7}, "7 ")
+			e.Leave(&h)
+		})
+		r.wantRest(e, peer, "1 a h1 2 b c 4 left h2 joined 7 ")
+		r.wantRest(other, otherPeer, "1 2 not for it 4 5 6 7 ")
+		r.wantRest(silent, silentPeer, "")
 	})
 }
 
