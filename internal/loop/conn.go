@@ -215,7 +215,9 @@ func (l *Loop) ready(e *event) {
 	if e.readable && c.flags&flagClosed == 0 {
 		switch {
 		case c.flags&flagPaused == 0:
-			c.read()
+			if !l.turn.full() { // else what it asks for has no room yet; the poller will say so again
+				c.read()
+			}
 		case c.flags&flagMuted == 0:
 			c.flags |= flagMuted
 			c.interest()

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -94,6 +95,38 @@ func TestAnEndInTheMiddleOfAFlush(t *testing.T) {
 		}
 		if len(g.young) > 0 || ends[12].young > 0 {
 			t.Errorf("%d memberships are young still", len(g.young))
+		}
+	})
+}
+
+// What clients ask for is bounded like everything else in a turn: nobody is read while a turn has enough to write.
+func TestAFullTurnReadsNobody(t *testing.T) {
+	r := newRig(t, true, Config{MaxQueued: 1 << 30})
+	defer r.Stop()
+	const n = 10
+	peers := make([]net.Conn, n)
+	most, read := 0, 0
+	for i := range peers {
+		_, peers[i] = r.dial(func(e *end, b []byte) int {
+			read++
+			most = max(most, r.turn.bytes)
+			e.Send(make([]byte, turnBytes))
+			return len(b)
+		})
+	}
+	r.on(func() { // all of them come with one poll
+		for _, p := range peers {
+			p.Write([]byte("x"))
+		}
+	})
+	for i, p := range peers {
+		if _, err := io.ReadFull(p, make([]byte, turnBytes)); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+	r.on(func() {
+		if read != n || most >= turnBytes {
+			t.Errorf("%d connections were read, and one of them while %d bytes were to be written", read, most)
 		}
 	})
 }
