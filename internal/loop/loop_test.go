@@ -355,6 +355,57 @@ func TestShutDeliversEverythingBeforeItAndNothingAfter(t *testing.T) {
 	})
 }
 
+// The peer of a pump may be in the midst of sending when it is told to go: closing the socket then would answer with a
+// reset, and throw away what it has not read yet.
+func TestAPumpShutsLikeADescriptor(t *testing.T) {
+	r := newRig(t, false, Config{})
+	defer r.Stop()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	peer, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	here, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &end{closed: make(chan error, 2)}
+	r.on(func() {
+		r.AttachPump(&e.Conn, e, here, nil)
+		e.Pause()
+	})
+	reason := errors.New("enough")
+	const n = 2 << 20 // more than the peer's side takes unread
+	if _, err := peer.Write(make([]byte, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	r.on(func() {
+		e.Send(make([]byte, n))
+		e.Shut([]byte("last"), reason, time.Minute)
+	})
+	if err := <-e.closed; err != reason {
+		t.Errorf("closed with %v", err)
+	}
+	if _, err := peer.Write(make([]byte, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if got := rest(t, peer); len(got) != n+4 || !strings.HasSuffix(got, "last") {
+		t.Errorf("got %d bytes of %d", len(got), n+4)
+	}
+	r.on(func() {
+		if r.Conns() != 1 {
+			t.Error("the loop did not wait for the peer to end its side")
+		}
+	})
+	peer.Close()
+	r.until("it is gone", func() bool { return r.Conns() == 0 })
+}
+
 func TestShutWaitsForTheGraceOnly(t *testing.T) {
 	c := &fakeClock{}
 	each(t, Config{Now: c.now}, func(t *testing.T, r *rig) {
