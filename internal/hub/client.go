@@ -344,8 +344,9 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 			h.happened(ch, HookEvent{Kind: ChannelOccupied})
 		}
 	}
+	var news *Delivery
 	if presence {
-		out.Me = h.enter(ch, g, again)
+		out.Me, news = ch.enter(g, again != nil)
 		out.Members = ch.list()
 	}
 	ch.trim(now)
@@ -364,6 +365,22 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 			out.CacheMiss = out.Cached == nil
 		}
 		out.Replay = slices.DeleteFunc(out.Replay, c.leftOut)
+	}
+	late := again != nil && (presence || out.History) // it says where the channel stands, so it has a place there
+	if late {
+		c.inPlace(r.Channel, func() {
+			if !c.Subscribed(r.Channel) {
+				c.refuse(r, errf(NotSubscribed, "the subscription to %q was taken back", r.Channel))
+				return
+			}
+			c.session.Subscribed(out)
+		})
+	}
+	if news != nil {
+		h.deliver(ch, news)
+		if news.Kind == MemberAdded {
+			h.happened(ch, HookEvent{Kind: MemberJoined, UserID: g.MemberID})
+		}
 	}
 	since := loop.Stamp{Seq: ch.sent, Ver: ch.version}
 	lo := ch.locals[c.branch.index()]
@@ -391,7 +408,24 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 		c.conn.Join(lo.group(c.branch, c.codec), since, data)
 		c.hook(HookEvent{Kind: SubscribedTo, Channel: ch.key.Name})
 	}
-	c.session.Subscribed(out) // the acknowledgement, then the replay
+	if !late {
+		c.session.Subscribed(out) // the acknowledgement, then the replay
+	}
+}
+
+// inPlace answers behind everything that is on its way to the client from the channel, and before what comes next, so
+// that the state in the answer fits in where it stands. The channel's later commands wait for it. Under the home's
+// mutex.
+func (c *Client) inPlace(channel string, answer func()) {
+	ln := c.lane(channel)
+	ln.busy = true
+	c.branch.loop.Post(loop.Func(func(*loop.Loop) {
+		if !c.gone {
+			ln.busy = false
+			answer()
+			c.next(channel, ln)
+		}
+	}), 0)
 }
 
 // leftOut reports whether a kept message is not for this client: it never was, and does not become so by being kept.
@@ -439,8 +473,9 @@ func (c *Client) admit(ch *channel, g *Grant, presence bool, again *loop.Members
 	return nil
 }
 
-// enter makes the client's user a member and tells the others if that is news. Under the home's mutex.
-func (h *Hub) enter(ch *channel, g *Grant, again *loop.Membership) *Member {
+// enter makes a user a member, and returns what the others are to be told, if that is news. again is an update by a
+// connection of the member's. Under the home's mutex.
+func (ch *channel) enter(g *Grant, again bool) (me *Member, news *Delivery) {
 	m := ch.members[g.MemberID]
 	switch {
 	case m == nil:
@@ -450,17 +485,16 @@ func (h *Hub) enter(ch *channel, g *Grant, again *loop.Membership) *Member {
 			ch.members = map[string]*member{}
 		}
 		ch.members[g.MemberID] = m
-		h.deliver(ch, ch.tell(MemberAdded, &m.Member))
-		h.happened(ch, HookEvent{Kind: MemberJoined, UserID: g.MemberID})
-	case again == nil:
+		return &m.Member, ch.tell(MemberAdded, &m.Member)
+	case !again:
 		m.conns++ // another tab: no news, and the first one's info stays
 	case m.Info != g.MemberInfo:
 		ch.version++
 		m = &member{Member: Member{g.MemberID, g.MemberInfo}, conns: m.conns, since: m.since}
 		ch.members[g.MemberID] = m
-		h.deliver(ch, ch.tell(MemberUpdated, &m.Member))
+		return &m.Member, ch.tell(MemberUpdated, &m.Member)
 	}
-	return &m.Member
+	return &m.Member, nil
 }
 
 // Unsubscribe leaves a channel; the session is told with the tag. Not being subscribed is fine.
@@ -714,16 +748,32 @@ func (c *Client) Expire(now time.Time) (next time.Time) {
 	return next
 }
 
-// Members returns a presence channel's members, for its subscribers.
-func (c *Client) Members(channel string) ([]*Member, *Error) {
-	if !strings.HasPrefix(channel, "presence-") {
-		return nil, errf(BadRequest, "%q is not a presence channel", channel)
-	}
-	if !c.Subscribed(channel) {
-		return nil, errf(NotSubscribed, "subscribe to %q to see its members", channel)
-	}
-	in, _ := c.hub.Info(Key{App: c.app.ID, Name: channel})
-	return in.Members, nil
+// Members tells a subscriber of a presence channel its members, in its turn among their changes.
+func (c *Client) Members(channel string, tell func([]*Member, *Error)) {
+	c.inLane(channel, false, func() {
+		if !strings.HasPrefix(channel, "presence-") {
+			tell(nil, errf(BadRequest, "%q is not a presence channel", channel))
+			return
+		}
+		none := errf(NotSubscribed, "subscribe to %q to see its members", channel)
+		m := c.subscription(channel)
+		if m == nil {
+			tell(nil, none)
+			return
+		}
+		ch := m.Group.Owner.(*owner).local.ch
+		hm := c.hub.home(ch.key)
+		hm.mu.Lock()
+		defer hm.mu.Unlock()
+		ms := ch.list()
+		c.inPlace(channel, func() {
+			if !c.Subscribed(channel) {
+				tell(nil, none)
+				return
+			}
+			tell(ms, nil)
+		})
+	})
 }
 
 // bucket is a token bucket of eight bytes.

@@ -215,7 +215,9 @@ func (l *Loop) ready(e *event) {
 	if e.readable && c.flags&flagClosed == 0 {
 		switch {
 		case c.flags&flagPaused == 0:
-			c.read()
+			if !l.turn.full() { // else what it asks for has no room yet; the poller will say so again
+				c.read()
+			}
 		case c.flags&flagMuted == 0:
 			c.flags |= flagMuted
 			c.interest()
@@ -362,11 +364,11 @@ func (c *Conn) shutNow() {
 		return
 	}
 	c.flags |= flagLinger
-	if c.fd < 0 {
-		c.Abort(nil) // a pump has written everything when its queue is empty
-		return
+	if c.fd >= 0 {
+		shutdownWrite(int(c.fd))
+	} else if !c.x.pump.endWrite() { // it has written everything when its queue is empty
+		c.Abort(nil)
 	}
-	shutdownWrite(int(c.fd))
 }
 
 // lingering is the handler of a connection that is over for everybody but the socket.

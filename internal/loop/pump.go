@@ -146,6 +146,16 @@ func (p *pump) wrote(n int, err error) {
 	c.emptied()
 }
 
+// endWrite ends our side of the stream, and reports false where that takes the other side along. Closing both while
+// the peer sends would lose what it has not read yet: TCP answers with a reset.
+func (p *pump) endWrite() bool {
+	w, ok := p.rw.(interface{ CloseWrite() error })
+	if ok {
+		go w.CloseWrite() // TLS writes an alert, which may wait; if it fails, so does the reader, or the grace ends
+	}
+	return ok
+}
+
 func (p *pump) close() {
 	p.once.Do(func() {
 		close(p.end)

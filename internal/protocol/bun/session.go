@@ -330,17 +330,18 @@ func comma(b []byte, i int) []byte {
 }
 
 func (s *session) members(channel string, req *request) {
-	ms, err := s.client.Members(channel)
-	if err != nil {
-		s.fail(req, channel, err)
-		return
-	}
-	s.answer(req, `{"event":"presence"`, func(b []byte) []byte {
-		b = append(b, `,"channel":`...)
-		b = jsontext.AppendString(b, channel)
-		b = append(b, `,"data":{`...)
-		b = appendPresence(b, ms)
-		return append(b, '}')
+	s.client.Members(channel, func(ms []*hub.Member, err *hub.Error) {
+		if err != nil {
+			s.fail(req, channel, err)
+			return
+		}
+		s.answer(req, `{"event":"presence"`, func(b []byte) []byte {
+			b = append(b, `,"channel":`...)
+			b = jsontext.AppendString(b, channel)
+			b = append(b, `,"data":{`...)
+			b = appendPresence(b, ms)
+			return append(b, '}')
+		})
 	})
 }
 
