@@ -210,5 +210,6 @@ var defaultBroadcaster atomic.Pointer[Broadcaster]
 // Default returns the Broadcaster given to SetDefault, or nil.
 func Default() *Broadcaster { return defaultBroadcaster.Load() }
 
-// SetDefault makes b the Broadcaster of every context that carries none. A nil b takes it away.
+// SetDefault makes b the Broadcaster of every context that carries none. A nil b takes it away. Like Default it may
+// be called at any time by any goroutine.
 func SetDefault(b *Broadcaster) { defaultBroadcaster.Store(b) }

@@ -43,5 +43,17 @@
 // fail with [ErrNoBroadcaster]; nothing is dropped in silence. A program calls SetDefault once; a test uses
 // the context that package realtimetest gives it, so tests run in parallel.
 //
+// # The other packages
+//
+//   - [github.com/stacksjs/realtime-go/config] opens the driver that a file names, and the server behind it: what
+//     most programs begin with.
+//   - [github.com/stacksjs/realtime-go/server] is that server, for programs that configure it in Go.
+//   - [github.com/stacksjs/realtime-go/auth] says who may listen.
+//   - [github.com/stacksjs/realtime-go/encrypted] encrypts data end to end.
+//   - [github.com/stacksjs/realtime-go/realtimetest] is for the tests of applications.
+//   - [github.com/stacksjs/realtime-go/driver/pusher] sends to servers elsewhere.
+//   - [github.com/stacksjs/realtime-go/driver/log] and [github.com/stacksjs/realtime-go/driver/null] send nowhere;
+//     [github.com/stacksjs/realtime-go/driver/drivertest] is the suite that drivers run.
+//
 // This package links no server and needs nothing but the standard library.
 package realtime

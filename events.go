@@ -28,7 +28,7 @@ type Event interface {
 
 // Events is the table of an application's events: which name takes which payload, and what handles it.
 // The zero value is an empty table. All its functions may be called concurrently, and one table may serve
-// several Broadcasters.
+// several Broadcasters. What is registered after New holds too, but only Err tells what is wrong with it.
 type Events struct {
 	mu     sync.RWMutex
 	byName map[string]*handler

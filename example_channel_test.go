@@ -28,14 +28,7 @@ func ExampleChannel() {
 
 // A request that changes something usually has shown its own user the change already.
 func ExampleTarget_ToOthers() {
-	b, err := realtime.New(realtime.DriverFunc(func(_ context.Context, m *realtime.Message) error {
-		fmt.Println(m.Event, m.Channels, "except", m.ExceptSockets)
-		return nil
-	}), nil)
-	if err != nil {
-		panic(err)
-	}
-	ctx := realtime.WithBroadcaster(context.Background(), b)
+	ctx := printing(nil)
 	for _, header := range []string{"123.456", "undefined"} { // X-Socket-ID; the second is not connected yet
 		err := realtime.Channel("chat-room").ToOthers(header).Presence(ctx, "user-joined", map[string]string{"user": "John"})
 		if err != nil {
@@ -43,8 +36,53 @@ func ExampleTarget_ToOthers() {
 		}
 	}
 	// Output:
-	// user-joined [presence-chat-room] except [123.456]
-	// user-joined [presence-chat-room] except []
+	// user-joined [presence-chat-room] {"user":"John"} except sockets [123.456]
+	// user-joined [presence-chat-room] {"user":"John"}
+}
+
+// Whoever is left out is a connection, by its socket id, or all connections of a user.
+func ExampleTarget_Except() {
+	ctx := printing(nil)
+	board := realtime.Channel("board") // an immutable value: what is derived from it does not change it
+	if err := board.Except("123.456", "7.8").Public(ctx, "moved", 1); err != nil {
+		fmt.Println(err)
+	}
+	if err := board.ExceptUsers("ada").Public(ctx, "moved", 2); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(board.Except("ada").Public(ctx, "moved", 3))
+	// Output:
+	// moved [board] 1 except sockets [123.456 7.8]
+	// moved [board] 2 except users [ada]
+	// realtime: event "moved" cannot be sent: socket id "ada" to leave out is not of the form 123.456
+}
+
+// What is sent twice with one ID is delivered once.
+func ExampleTarget_ID() {
+	b, err := realtime.New(realtime.DriverFunc(func(_ context.Context, m *realtime.Message) error {
+		fmt.Println(m.Event, m.Channels, m.ID)
+		return nil
+	}), nil)
+	if err != nil {
+		panic(err)
+	}
+	ctx := realtime.WithBroadcaster(context.Background(), b)
+	if err := realtime.Channel("orders.7").ID("shipped-7").Private(ctx, "OrderShipped", nil); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// OrderShipped [private-orders.7] shipped-7
+}
+
+// A name may carry the prefix of its kind, but not another's.
+func ExampleTarget_Private() {
+	ctx := printing(nil)
+	fmt.Println(realtime.Channel("private-orders.7").Private(ctx, "shipped", 7))
+	fmt.Println(realtime.Channel("presence-orders.7").Private(ctx, "shipped", 7))
+	// Output:
+	// shipped [private-orders.7] 7
+	// <nil>
+	// realtime: event "shipped" cannot be sent: channel "presence-orders.7" has the prefix of kind presence, but was asked for as private: use the bare name "orders.7", or the kind presence
 }
 
 func ExampleUser() {
@@ -54,6 +92,16 @@ func ExampleUser() {
 	}
 	// Output:
 	// reminder [#server-to-user-ada] "Tea is ready"
+}
+
+// The connections of several users, except the one that caused the event.
+func ExampleUsers() {
+	ctx := printing(nil)
+	if err := realtime.Users("ada", "grace").ToOthers("123.456").Send(ctx, "invited", "Tea at five"); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// invited [#server-to-user-ada #server-to-user-grace] "Tea at five" except sockets [123.456]
 }
 
 // A handler with something in its closure.

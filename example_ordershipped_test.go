@@ -45,7 +45,14 @@ func All() *realtime.Events {
 
 // printer is a driver that prints what it is given.
 var printer = realtime.DriverFunc(func(_ context.Context, m *realtime.Message) error {
-	fmt.Println(m.Event, m.Channels, string(m.Data))
+	fmt.Print(m.Event, " ", m.Channels, " ", string(m.Data))
+	if len(m.ExceptSockets) > 0 {
+		fmt.Print(" except sockets ", m.ExceptSockets)
+	}
+	if len(m.ExceptUsers) > 0 {
+		fmt.Print(" except users ", m.ExceptUsers)
+	}
+	fmt.Println()
 	return nil
 })
 

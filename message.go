@@ -27,14 +27,16 @@ type Message struct {
 	// ID makes sending twice harmless: a server delivers a second message with the same ID to the same
 	// channel only once within its window (two minutes by default). Empty means no such protection.
 	ID string
-	// App is the id of the application on a server that serves several. Empty is the default one.
+	// App is the id of the application on a server that serves several. Empty is the default one; one the server does
+	// not have is an error of Send.
 	App string
 	// Channels are wire names, prefixes included, each valid and none twice. A listener of two of them
 	// hears the event once per channel.
 	Channels []string
 	// Event is the event's name, at most 200 bytes.
 	Event string
-	// Data is the payload as JSON text. It is not changed on its way.
+	// Data is the payload as JSON text. It is not changed on its way. Servers bound it: 100 KiB unless configured
+	// otherwise (Pusher Channels: 10 KB).
 	Data json.RawMessage
 	// ExceptSockets are socket ids ("123.456") of connections that do not get the event.
 	ExceptSockets []string

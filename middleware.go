@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// Middleware wraps a driver: it sees each message on its way and what became of it. Like a driver it does
-// not change the message; one that wants another message sends a copy.
+// Middleware wraps a driver: it sees each message on its way and what became of it. The driver it returns
+// keeps the contract of Driver: it is called by many goroutines and does not change the message; one that
+// wants another message sends a copy.
 type Middleware func(next Driver) Driver
 
 // DriverFunc is a function as a Driver.

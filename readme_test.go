@@ -1,69 +1,91 @@
 package realtime_test
 
 import (
-	"os"
-	"os/exec"
+	"context"
+	"net/http"
 	"path/filepath"
-	"regexp"
-	"strings"
+	"runtime"
 	"testing"
+	"time"
+
+	"github.com/stacksjs/realtime-go/internal/pagecode"
+	"github.com/stacksjs/realtime-go/internal/ws"
+	"github.com/stacksjs/realtime-go/internal/wsclient"
 )
 
-// block is a piece of code in README; its first line names the file it stands for.
-var block = regexp.MustCompile("(?s)```(go|yaml)\n(?://|#) (\\S+)\n(.*?)```")
+// TestPagesBuild makes programs of the pages' files, vets and tests them, and checks their configurations.
+func TestPagesBuild(t *testing.T) {
+	for _, tt := range []struct {
+		page           string
+		files, configs int // that the page has
+	}{
+		{"README.md", 6, 1},
+		{"docs/getting-started.md", 9, 3},
+	} {
+		t.Run(tt.page, func(t *testing.T) {
+			t.Parallel()
+			dir, files := pagecode.Module(t, ".", tt.page)
+			if files != tt.files {
+				t.Errorf("the page has %d files, not the %d that this test knows", files, tt.files)
+			}
+			pagecode.Go(t, dir, "vet", "./...")
+			pagecode.Go(t, dir, "test", "./...")
+			configs, err := filepath.Glob(filepath.Join(dir, "config", "*.yaml"))
+			if err != nil || len(configs) != tt.configs {
+				t.Errorf("the page has the configurations %q (%v), not the %d that this test knows", configs, err, tt.configs)
+			}
+			for _, c := range configs {
+				pagecode.Go(t, ".", "run", "./cmd/realtime", "config", "check", c)
+			}
+		})
+	}
+}
 
-// TestReadmeBuilds makes a program of README's files, in a module of its own, and vets it.
-func TestReadmeBuilds(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+// TestTheGettingStartedProgram does with the page's program what the page says, but for the browser (that is
+// interop/browser's).
+func TestTheGettingStartedProgram(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no interrupt to send to the program")
+	}
+	t.Parallel()
+	dir, _ := pagecode.Module(t, ".", "docs/getting-started.md")
+	addr, interrupt := pagecode.Start(t, dir)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	ada, err := wsclient.Dial(ctx, "ws://"+addr+"/ws", &wsclient.Options{Header: http.Header{"Cookie": {"user=ada"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := filepath.Abs(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	write := func(name, text string) {
+	hear := func() string {
 		t.Helper()
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		_, b, err := ada.ReadMessage(ctx)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		return string(b)
 	}
-	files := 0
-	for _, m := range block.FindAllStringSubmatch(string(readme), -1) {
-		name, text := m[2], m[3]
-		if name == "snippet" {
-			name = "snippet.go"
-			text = "package main\n\nimport (\n\t\"context\"\n\n\trealtime \"github.com/stacksjs/realtime-go\"\n)\n\nfunc snippet(ctx context.Context, socketID string, data any) {\n" + text + "}\n\nvar _ = snippet\n"
-		}
-		write(name, text)
-		files++
+	hear() // the greeting
+	if err := ada.Write(ctx, ws.OpText, []byte(`{"event":"subscribe","channel":"private-orders.7"}`)); err != nil {
+		t.Fatal(err)
 	}
-	if files != 6 {
-		t.Errorf("README has %d pieces of code, not the 6 that this test knows", files)
+	if got, want := hear(), `{"event":"subscription_succeeded","channel":"private-orders.7"}`; got != want {
+		t.Fatalf("the page gets %s, not %s", got, want)
 	}
-	mod, err := os.ReadFile("go.mod")
+	res, err := http.Post("http://"+addr+"/orders/7/ship", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, err := os.ReadFile("go.sum")
-	if err != nil {
-		t.Fatal(err)
+	res.Body.Close()
+	if got, want := hear(), `{"event":"OrderShipped","channel":"private-orders.7","data":{"orderId":"7","carrier":"DHL"}}`; got != want {
+		t.Fatalf("the page gets %s, not %s", got, want)
 	}
-	shop := strings.Replace(string(mod), "module github.com/stacksjs/realtime-go", "module example.com/shop", 1)
-	write("go.mod", shop+"\nrequire github.com/stacksjs/realtime-go v0.0.0\n\nreplace github.com/stacksjs/realtime-go => "+root+"\n")
-	write("go.sum", string(sum))
-	vet := exec.Command("go", "vet", "-mod=mod", "./...")
-	vet.Dir = dir
-	if out, err := vet.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+
+	go interrupt()
+	if got, want := hear(), `{"event":"error","data":{"code":4200,"type":"ServerError","error":"the server is restarting: connect again","status":503}}`; got != want {
+		t.Errorf("at its end the program says %s, not %s", got, want)
 	}
-	check := exec.Command("go", "run", "./cmd/realtime", "config", "check", filepath.Join(dir, "config/realtime.yaml"))
-	if out, err := check.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	if _, b, err := ada.ReadMessage(ctx); err == nil || err.Error() != "websocket closed with 4200: the server is restarting: connect again" {
+		t.Errorf("at its end the program says %s, %v", b, err)
 	}
+	interrupt() // returns when the first has
 }

@@ -23,7 +23,8 @@ type User struct {
 	// "#server-to-user-" and it make a channel name. Empty only for the holder of a token that names nobody:
 	// such a token opens the channels it lists and is anonymous everywhere else.
 	ID string
-	// Info is what the other members of presence channels see: any JSON. Nil: nothing.
+	// Info is what the other members of presence channels see: any JSON, which with the ID must fit into the server's
+	// Limits.MemberBytes (1 KiB) there. Nil: nothing.
 	Info json.RawMessage
 	// Channels are patterns of channels the user may listen to without being asked about by any function.
 	// They have the syntax of [Auth.Channel], and the last segment may also be "*": one or more segments.

@@ -17,7 +17,8 @@ import (
 // MaxChannelData is the longest channel_data or user_data accepted, in bytes, and the longest member info.
 const MaxChannelData = 8 << 10
 
-// AppKeys is an application on the server and the keys that may sign for it.
+// AppKeys is an application on the server and the keys that may sign for it. Without keys nothing can be signed or
+// verified.
 type AppKeys struct {
 	ID string // the app_id of the HTTP API
 	// Keys are all valid for verifying, so that a new one can be added before the old one is removed. The first signs.
@@ -59,7 +60,7 @@ func SignChannel(key, secret, socketID, channel, channelData string) string {
 }
 
 // SignUser returns the auth string with which socketID may sign in as the user that userData, JSON with an id,
-// describes.
+// describes (Pusher Channels protocol, "User authentication").
 func SignUser(key, secret, socketID, userData string) string {
 	return key + ":" + signature(secret, userHead(socketID), userData)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/stacksjs/realtime-go/internal/channelname"
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/webhook"
 	"github.com/stacksjs/realtime-go/server"
 )
 
@@ -104,7 +105,8 @@ type Pusher struct {
 	Key string `yaml:"key,omitempty"`
 	// Its secret, which signs.
 	Secret Secret `yaml:"secret,omitempty"`
-	// Of hosted Pusher Channels, such as `eu`. This and what follows is for driver pusher, and read by nothing else.
+	// Of hosted Pusher Channels, such as `eu`. This and what follows is for driver pusher, and, but for eventNamespace, read
+	// by nothing else.
 	// Default: `mt1`.
 	Cluster string `yaml:"cluster,omitempty"`
 	// Another server's name or address alone. Default: hosted Pusher Channels.
@@ -117,7 +119,8 @@ type Pusher struct {
 	UseTLS *bool `yaml:"useTLS,omitempty"`
 	// What stands before `/apps/…` where the server is below a path.
 	Path string `yaml:"path,omitempty"`
-	// The namespace that laravel-echo puts before events' names: `App.Events`. Default: names are sent as they are.
+	// The namespace that laravel-echo puts before events' names: `App.Events`. With driver bun it holds for Pusher
+	// clients of the embedded server. Default: names are sent as they are.
 	EventNamespace string `yaml:"eventNamespace,omitempty"`
 	// The data of one event; -1 is no limit. Default: 10KiB for hosted Pusher Channels, and elsewhere what the server
 	// allows.
@@ -148,6 +151,21 @@ type Application struct {
 	// Close Pusher connections that neither sign in nor subscribe to a private or presence channel within this time.
 	// Default: they need not.
 	AuthorizedWithin Duration `yaml:"authorizedWithin,omitempty"`
+	// HTTP endpoints that are told what happens on its channels. The app's key signs. See docs/webhooks.md.
+	Webhooks []Webhook `yaml:"webhooks,omitempty"`
+}
+
+// Webhook is an HTTP endpoint that is told what happens.
+type Webhook struct {
+	// Where to, http or https. It is shown without its query.
+	URL URL `yaml:"url"`
+	// Which types: `channel_occupied`, `channel_vacated`, `member_added`, `member_removed`, `client_event`, `cache_miss`
+	// and, with `subscriptionCounts`, `subscription_count`. Default: all.
+	Events []string `yaml:"events,omitempty"`
+	// Which channels, by their name with its prefix; `*` stands for any characters. Default: all.
+	Channels []string `yaml:"channels,omitempty"`
+	// Headers sent along, such as `Authorization: Bearer …`. Their values are shown as secrets are.
+	Headers map[string]Secret `yaml:"headers,omitempty"`
 }
 
 // Key is a public key and its secret.
@@ -190,7 +208,7 @@ type Limits struct {
 	Handshake Duration `yaml:"handshake,omitempty"`
 	// Subscriptions of one connection. Default: 100.
 	ChannelsPerConnection int `yaml:"channelsPerConnection,omitempty"`
-	// One WebSocket message from a client. Default: 128KiB.
+	// One WebSocket message from a client. Default: 128KiB. -1 is 1GiB.
 	MessageBytes Size `yaml:"messageBytes,omitempty"`
 	// The data of one event. Default: 100KiB.
 	PayloadBytes Size `yaml:"payloadBytes,omitempty"`
@@ -202,11 +220,11 @@ type Limits struct {
 	PublishesPerSecond int `yaml:"publishesPerSecond,omitempty"`
 	// Id and info of one presence member. Default: 1KiB.
 	MemberBytes Size `yaml:"memberBytes,omitempty"`
-	// One call of the program's code for a client. Default: 10s.
+	// One call of the program's code for a client. Default: 10s. Never unlimited.
 	AuthorizeTime Duration `yaml:"authorizeTime,omitempty"`
 	// Such calls under way. Default: 10000.
 	Authorizing int `yaml:"authorizing,omitempty"`
-	// How long a message's id is remembered. Default: 2m.
+	// How long a message's id is remembered. Default: 2m. -1: not at all.
 	IdempotencyWindow Duration `yaml:"idempotencyWindow,omitempty"`
 	// Silence after which a client is pinged. Default: 60s. Never unlimited.
 	Ping Duration `yaml:"ping,omitempty"`
@@ -220,7 +238,8 @@ type Channel struct {
 	Pattern string `yaml:"pattern"`
 	// Keep messages for clients that come back.
 	History History `yaml:"history,omitempty"`
-	// For how long new subscribers get the last message. Default: not at all.
+	// For how long new subscribers get the last message. Default: not at all, but 30m on channels that are named
+	// `cache-` behind their prefix.
 	Cache Duration `yaml:"cache,omitempty"`
 	// Whether members may send client events to each other. Default: true.
 	Whispers *bool `yaml:"whispers,omitempty"`
@@ -267,6 +286,20 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // MarshalYAML implements yaml.InterfaceMarshaler.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
+
+// URL is a web address that prints without its query, which may hold a secret.
+type URL string
+
+func (u URL) String() string { return webhook.Redact(string(u)) }
+
+// GoString implements fmt.GoStringer.
+func (u URL) GoString() string { return fmt.Sprintf("%q", u.String()) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// MarshalYAML implements yaml.InterfaceMarshaler.
+func (u URL) MarshalYAML() (any, error) { return u.String(), nil }
 
 // Duration is written like "5m", "1h30m" or "250ms".
 type Duration time.Duration
@@ -338,20 +371,19 @@ func (c *Config) Which(channel string) (server.Channel, error) {
 	if err := channelname.Validate(channel); err != nil {
 		return server.Channel{}, fmt.Errorf("config: %w", err)
 	}
-	p := hub.Default(channel)
 	for _, ch := range c.Channels {
-		if hub.Match(ch.Pattern, channel) {
+		if channelname.Match(ch.Pattern, channel) {
 			s := ch.policy()
-			n := hub.Policy{
+			p := hub.Policy{
 				Pattern: s.Pattern, Source: s.Source, History: hub.History(s.History), Cache: s.Cache, Whispers: !s.NoWhispers,
 				Payload: s.PayloadBytes, Subscribers: s.Subscribers, Members: s.Members, Encrypted: s.Encrypted,
 			}.Normal()
-			out := fromHub(&n, c)
+			out := fromHub(p.Of(channel), c)
 			out.Slow = s.Slow
 			return out, nil
 		}
 	}
-	return fromHub(p, c), nil
+	return fromHub(hub.Default(channel), c), nil
 }
 
 func fromHub(p *hub.Policy, c *Config) server.Channel {

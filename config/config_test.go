@@ -101,6 +101,18 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 		{"parameter", "channels:\n  - pattern: orders.{id}\n", `realtime.yaml:2: channels[0].pattern is "orders.{id}": parameters are for authorizers; here * stands for any characters`},
 		{"slow", "channels:\n  - pattern: x\n    slow: down\n", `realtime.yaml:3: channels[0].slow is "down", and must be disconnect, drop-oldest or keep-latest`},
 		{"negative", "channels:\n  - pattern: x\n    history: {size: -1}\n", `realtime.yaml:3: channels[0].history.size must not be negative`},
+		{"webhook without a key to sign", "apps:\n  - id: x\n    webhooks:\n      - url: http://a\n", `realtime.yaml:3: apps[0] has webhooks, and no key to sign them with`},
+		{"webhook without url", "apps:\n  - {id: x, key: a, secret: b, webhooks: [\n    {events: [cache_miss]}]}\n", `realtime.yaml:3: apps[0].webhooks[0].url is missing`},
+		{"url of a webhook", "apps:\n  - id: x\n    keys: [{key: a, secret: b}]\n    webhooks:\n      - events: []\n        url: ftp://me:hush@a\n", `realtime.yaml:6: apps[0].webhooks[0].url must be a whole http or https address, such as https://shop.example/webhooks`},
+		{"event of a webhook", "apps:\n  - id: x\n    key: a\n    secret: b\n    webhooks:\n      - url: http://a\n        events:\n          - member_added\n          - subscription_count\n          - memberAdded\n", strings.Join([]string{
+			`realtime.yaml:10: apps[0].webhooks[0].events[2] is "memberAdded", and must be one of channel_occupied, channel_vacated, member_added, member_removed, client_event, cache_miss, subscription_count`,
+			`realtime.yaml:9: apps[0].webhooks[0] wants subscription_count, and subscriptionCounts of the app is off`}, "\n")},
+		{"channel of a webhook", "apps:\n  - {id: x, key: a, secret: b, webhooks: [{url: http://a, channels: [\"orders.{id}\"]}]}\n", `realtime.yaml:2: apps[0].webhooks[0].channels[0] is "orders.{id}": parameters are for authorizers; here * stands for any characters`},
+		{"headers of a webhook", "apps:\n  - id: x\n    key: a\n    secret: b\n    webhooks:\n      - url: http://a\n        headers:\n          X-A: [hush]\n          Content-Type:\n            hush\n", strings.Join([]string{
+			`realtime.yaml:8: apps[0].webhooks[0].headers.X-A must be text, not a list`,
+			`realtime.yaml:9: apps[0].webhooks[0].headers.Content-Type cannot be set: the server sends its own Content-Type`}, "\n")},
+		{"headers as a list", "apps:\n  - {id: x, key: a, secret: b, webhooks: [{url: http://a, headers: [hush]}]}\n", `realtime.yaml:2: apps[0].webhooks[0].headers must be a mapping of names to values, not a list`},
+		{"unknown key of a webhook", "apps:\n  - {id: x, key: a, secret: b, webhooks: [{url: http://a, event: [cache_miss]}]}\n", `realtime.yaml:2: unknown key "apps[0].webhooks[0].event": the nearest is "apps[0].webhooks[0].events"`},
 		{"all of them", "driver: x\nserver: {port: 0}\npusher: {key: a, sekret: b}\nprot: 1\n", strings.Join([]string{
 			`realtime.yaml:2: server.port must be a port from 1 to 65535, not "0"`,
 			`realtime.yaml:3: unknown key "pusher.sekret": the nearest is "pusher.secret"`,
@@ -132,7 +144,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 }
 
 func TestNothingPrintsASecret(t *testing.T) {
-	c := load(t, "driver: log\npusher: {appId: 1, key: pub, secret: hush-hush}\napps:\n  - {id: 2, keys: [{key: k, secret: hush-2}]}\nauth: {jwt: {secret: hush-hush-hush-hush-hush-hush-hush-hush}}\n")
+	c := load(t, "driver: log\npusher: {appId: 1, key: pub, secret: hush-hush}\napps:\n  - {id: 2, keys: [{key: k, secret: hush-2}], webhooks: [{url: \"https://a.example/x?token=hush\", headers: {Authorization: Bearer hush}}]}\nauth: {jwt: {secret: hush-hush-hush-hush-hush-hush-hush-hush}}\n")
 	asJSON, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
@@ -155,6 +167,10 @@ apps:
     keys:
       - key: k
         secret: "***"
+    webhooks:
+      - url: https://a.example/x?***
+        headers:
+          Authorization: "***"
 auth:
   jwt:
     secret: "***"
@@ -264,6 +280,33 @@ func TestEveryLimitReachesTheServer(t *testing.T) {
 	}
 }
 
+func TestWebhooksReachTheServer(t *testing.T) {
+	c := load(t, `apps:
+  - id: x
+    key: a
+    secret: b
+    webhooks:
+      - url: https://a.example/x?token=1
+        events: [member_added, member_removed]
+        channels: ["presence-*"]
+        headers: {Authorization: Bearer hush, X-Tenant: 7}
+      - url: http://127.0.0.1:9000
+  - id: y
+`)
+	cfg, err := c.server(options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []server.Webhook{
+		{URL: "https://a.example/x?token=1", Events: []string{"member_added", "member_removed"}, Channels: []string{"presence-*"},
+			Headers: map[string]string{"Authorization": "Bearer hush", "X-Tenant": "7"}},
+		{URL: "http://127.0.0.1:9000"},
+	}
+	if !reflect.DeepEqual(cfg.Apps[0].Webhooks, want) || cfg.Apps[1].Webhooks != nil {
+		t.Errorf("the webhooks are %v, not %v", cfg.Apps, want)
+	}
+}
+
 func TestWhichPolicyHolds(t *testing.T) {
 	c := load(t, `limits: {payloadBytes: 50KiB}
 channels:
@@ -271,13 +314,16 @@ channels:
     history: {size: 10}
     whispers: false
     slow: keep-latest
+  - {pattern: "private-encrypted-*", subscribers: 5}
   - {pattern: "private-*", cache: 1m, payload: 1KiB, subscribers: 5, members: 6, encrypted: true, history: {size: 1, age: 2m, bytes: 3KiB}}
 `)
 	for channel, want := range map[string]server.Channel{
 		"private-orders.1": {Pattern: "private-orders.*", Source: "realtime.yaml:3", History: server.History{Size: 10, Age: 5 * time.Minute, Bytes: 1 << 20},
 			NoWhispers: true, Slow: server.KeepLatest, PayloadBytes: 50 << 10, Members: 100},
-		"private-x": {Pattern: "private-*", Source: "realtime.yaml:7", History: server.History{Size: 1, Age: 2 * time.Minute, Bytes: 3 << 10},
+		"private-x": {Pattern: "private-*", Source: "realtime.yaml:8", History: server.History{Size: 1, Age: 2 * time.Minute, Bytes: 3 << 10},
 			Cache: time.Minute, PayloadBytes: 1 << 10, Subscribers: 5, Members: 6, Encrypted: true},
+		"private-encrypted-cache-x": {Pattern: "private-encrypted-*", Source: "realtime.yaml:7", Cache: 30 * time.Minute, PayloadBytes: 50 << 10,
+			Subscribers: 5, Members: 100, Encrypted: true},
 		"cache-x": {Pattern: "*cache-*", Source: "default for cache channels", Cache: 30 * time.Minute, PayloadBytes: 50 << 10, Members: 100},
 		"x":       {Pattern: "*", Source: "default", PayloadBytes: 50 << 10, Members: 100},
 	} {
@@ -355,6 +401,11 @@ func TestAClientHearsABroadcast(t *testing.T) {
 		t.Error("WithServer was not given the file's configuration")
 	}
 	addr := serve(t, app)
+	w := httptest.NewRecorder()
+	app.ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
+	if got := fmt.Sprint(w.Code, w.Body); got != "200 ok\n" {
+		t.Errorf("mounted, it answers %q", got)
+	}
 	token, err := auth.IssueHS256([]byte(secret), auth.Claims{Subject: "ada", ExpiresAt: time.Now().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
@@ -395,6 +446,11 @@ func TestDriversWithoutAServer(t *testing.T) {
 		}
 		if logged := strings.Contains(out.String(), "OrderShipped"); logged != (driver == "log") {
 			t.Errorf("driver %s logged %q", driver, &out)
+		}
+		w := httptest.NewRecorder()
+		app.ServeHTTP(w, httptest.NewRequest("GET", "/ws", nil))
+		if got, want := fmt.Sprint(w.Code, w.Body), "404 no realtime server: driver \""+driver+"\" has none\n"; got != want {
+			t.Errorf("mounted, it answers %q, not %q", got, want)
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -498,6 +554,52 @@ func TestFilesAreRelativeToTheConfiguration(t *testing.T) {
 	}
 	if got := c.path("/keys/tls.pem"); got != "/keys/tls.pem" {
 		t.Errorf("the path is %q", got)
+	}
+}
+
+func TestReloadChangesTheApplications(t *testing.T) {
+	path := write(t, "apps: [{id: 3, key: old, secret: one}]\n")
+	app, err := Open(t.Context(), path, nil, WithLogger(quiet()), WithServer(func(c *server.Config) {
+		c.Apps = append(c.Apps, server.App{ID: "own", Keys: []auth.Key{{Key: "own", Secret: "own"}}})
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close(context.Background())
+	publish := func(id, key, secret string) int {
+		const body = `{"name":"e","channel":"a","data":"1"}`
+		w := httptest.NewRecorder()
+		query := auth.SignRequest("POST", "/apps/"+id+"/events", nil, []byte(body), key, secret, time.Now())
+		app.ServeHTTP(w, httptest.NewRequest("POST", "/apps/"+id+"/events?"+query, strings.NewReader(body)))
+		return w.Code
+	}
+	status := func(want [3]int) {
+		t.Helper()
+		if got := [3]int{publish("3", "old", "one"), publish("3", "new", "two"), publish("own", "own", "own")}; got != want {
+			t.Errorf("the old key, the new one and the program's get %v, not %v", got, want)
+		}
+	}
+	status([3]int{200, 401, 200})
+	for _, step := range []struct {
+		file, err string
+		want      [3]int
+	}{
+		{"apps: [{id: 3, key: old, secret: one, keys: [{key: new, secret: two}]}]\n", "", [3]int{200, 200, 200}},
+		{"apps: [{id: 3, key: new}]\n", path + ":1: apps[0] has a key without its secret", [3]int{200, 200, 200}},
+		{"apps: [{id: own, key: new, secret: two}]\n", path + `: server: app "own" is configured twice`, [3]int{200, 200, 200}},
+		{"apps: [{id: 3, key: new, secret: two}]\n", "", [3]int{401, 200, 200}},
+	} {
+		if err := os.WriteFile(path, []byte(step.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if err := app.Reload(); err != nil {
+			got = err.Error()
+		}
+		if got != step.err {
+			t.Errorf("%s gives %q, not %q", step.file, got, step.err)
+		}
+		status(step.want)
 	}
 }
 

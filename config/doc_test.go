@@ -79,6 +79,9 @@ func document(t *testing.T) string {
 				key += "[]"
 				inner = inner.Elem()
 			}
+			if inner.Kind() == reflect.Map {
+				key += ".*"
+			}
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", key, kindOf(inner), doc)
 			if inner.Kind() == reflect.Struct {
 				walk(key, inner)

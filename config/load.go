@@ -17,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+	"github.com/stacksjs/realtime-go/internal/webhook"
 )
 
 // variables are the environment variables read, over the file; of two for one key the first that is set holds.
@@ -153,6 +154,8 @@ func (r *reader) value(n ast.Node, path string, into reflect.Value) {
 		for i, v := range seq.Values {
 			r.value(v, fmt.Sprintf("%s[%d]", path, i), into.Index(i))
 		}
+	case reflect.Map:
+		r.table(n, path, into)
 	default:
 		text, quoted, ok := scalar(n)
 		if !ok {
@@ -191,6 +194,27 @@ func (r *reader) mapping(n ast.Node, path string, into reflect.Value) {
 		if _, written := r.where[key]; written {
 			r.where[key] = r.at(it.Key())
 		}
+	}
+}
+
+// table reads a mapping whose keys are the user's own.
+func (r *reader) table(n ast.Node, path string, into reflect.Value) {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		r.fail(n, path, "%s must be a mapping of names to values, not %s", path, describe(n))
+		return
+	}
+	into.Set(reflect.MakeMap(into.Type()))
+	for it := m.MapRange(); it.Next(); {
+		if it.Key().IsMergeKey() {
+			r.fail(it.Key(), path, "%s: merge keys (<<) are not supported", path)
+			continue
+		}
+		name := it.Key().GetToken().Value
+		v := reflect.New(into.Type().Elem()).Elem()
+		r.value(it.Value(), join(path, name), v)
+		r.where[join(path, name)] = r.at(it.Key())
+		into.SetMapIndex(reflect.ValueOf(name), v)
 	}
 }
 
@@ -473,7 +497,7 @@ func (c *Config) check(unread []string) []error {
 	}
 	s.Host, s.Port = cmp.Or(s.Host, c.Bun.Host, "127.0.0.1"), cmp.Or(s.Port, c.Bun.Port, 6001)
 	c.Bun = Address{}
-	if s.Path != "" && (!strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "{} ?#")) {
+	if s.Path != "" && (s.Path == "/" || !strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "{} ?#")) {
 		fail("server.path", "server.path is %.60q, and must be a path such as /ws", s.Path)
 	}
 	if s.Prefix != "" && (s.Prefix[0] != '/' || strings.HasSuffix(s.Prefix, "/") || strings.ContainsAny(s.Prefix, "{} ?#%")) {
@@ -558,6 +582,19 @@ func (c *Config) checkApps(fail func(key, format string, args ...any)) {
 				fail(at, "%s has neither key nor secret", at)
 			}
 			pair(at, k.Key, k.Secret)
+		}
+		if len(a.Webhooks) > 0 && a.Key == "" && len(a.Keys) == 0 {
+			fail(at+".webhooks", "%s has webhooks, and no key to sign them with", at)
+		}
+		for j, w := range a.Webhooks {
+			at := fmt.Sprintf("%s.webhooks[%d]", at, j)
+			e := webhook.Endpoint(w.server())
+			e.Check(func(key, format string, args ...any) {
+				fail(at+"."+key, "%s.%s "+format, append([]any{at, key}, args...)...)
+			})
+			if k := slices.Index(w.Events, "subscription_count"); k >= 0 && !a.SubscriptionCounts {
+				fail(fmt.Sprintf("%s.events[%d]", at, k), "%s wants subscription_count, and subscriptionCounts of the app is off", at)
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -27,6 +28,8 @@ type App struct {
 	Server *server.Server
 	// Config is what it was opened from.
 	Config *Config
+
+	changes []func(*server.Config) // the program's
 }
 
 // Option is a choice of the program, which a file cannot make.
@@ -45,7 +48,7 @@ type options struct {
 func WithAuth(a *auth.Auth) Option { return func(o *options) { o.auth = a } }
 
 // WithServer lets the program change what the configuration says of the server before it is made: hooks, handlers.
-// Several are called in their order.
+// Several are called in their order; with drivers that have no server, none is.
 func WithServer(change func(*server.Config)) Option {
 	return func(o *options) { o.server = append(o.server, change) }
 }
@@ -58,8 +61,9 @@ func WithMiddleware(mw ...realtime.Middleware) Option {
 // WithLogger is where server and driver log. Without it, slog.Default.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// Open loads a configuration (see Load) and opens its driver; nothing listens before Run. A nil events is an empty
-// table. Whoever opens must Close.
+// Open loads a configuration (see Load; an empty path is the environment alone) and opens its driver; nothing listens
+// before Run. A nil events is an empty table. The error joins all that is wrong. ctx is for opening only; whoever opens
+// must Close.
 func Open(ctx context.Context, path string, events *realtime.Events, opts ...Option) (*App, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -72,7 +76,7 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 	for _, opt := range opts {
 		opt(&o)
 	}
-	app := &App{Config: c}
+	app := &App{Config: c, changes: o.server}
 	var driver realtime.Driver
 	switch c.Driver {
 	case "log":
@@ -103,7 +107,7 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 }
 
 func (c *Config) wrap(err error) error {
-	if c.file == "" {
+	if err == nil || c.file == "" {
 		return err
 	}
 	return fmt.Errorf("%s: %w", c.file, err)
@@ -117,6 +121,16 @@ func (c *Config) Addr() string {
 	return net.JoinHostPort(strings.Trim(c.Server.Host, "[]"), strconv.Itoa(int(c.Server.Port)))
 }
 
+// ServeHTTP serves what Server does, so that an App can be mounted in a router whatever its driver: with drivers that
+// have no server it answers 404, and says why.
+func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a.Server == nil {
+		http.Error(w, fmt.Sprintf("no realtime server: driver %q has none", a.Config.Driver), http.StatusNotFound)
+		return
+	}
+	a.Server.ServeHTTP(w, r)
+}
+
 // Run serves where the configuration says until ctx ends, then drains as server.Run does, and returns nil. With
 // drivers that have no server it only waits for ctx to end, so that a program is the same for every driver.
 func (a *App) Run(ctx context.Context) error {
@@ -125,6 +139,24 @@ func (a *App) Run(ctx context.Context) error {
 		return nil
 	}
 	return a.Server.Run(ctx, a.Addr())
+}
+
+// Reload reads the file and the environment again and gives the server the applications they name now: keys come and go,
+// switches are turned, and no connection of an application that stays is dropped. Everything else holds until a restart.
+// When something is wrong nothing changes. It does nothing with drivers that have no server.
+func (a *App) Reload() error {
+	if a.Server == nil {
+		return nil
+	}
+	c, err := Load(a.Config.file)
+	if err != nil {
+		return err
+	}
+	cfg := server.Config{Apps: c.apps()}
+	for _, change := range a.changes {
+		change(&cfg)
+	}
+	return c.wrap(a.Server.SetApps(cfg.Apps))
 }
 
 // Close waits for what is being sent, refuses what comes later, and shuts the server down, telling its clients. When ctx
@@ -141,7 +173,7 @@ func (a *App) Close(ctx context.Context) error {
 func (c *Config) server(o options) (server.Config, error) {
 	s, l := c.Server, c.Limits
 	cfg := server.Config{
-		Apps: c.apps(), Origins: s.Origins, Path: s.Path, Prefix: s.Prefix, NoCompression: s.Compression != nil && !*s.Compression,
+		Apps: c.apps(), Origins: s.Origins, Path: s.Path, Prefix: s.Prefix, EventNamespace: c.Pusher.EventNamespace, NoCompression: s.Compression != nil && !*s.Compression,
 		CertFile: c.path(s.TLS.Cert), KeyFile: c.path(s.TLS.Key), DrainWindow: time.Duration(s.Drain), Loops: s.Loops, Logger: o.logger,
 		Limits: server.Limits{
 			Connections: l.Connections, ConnectionsPerAddress: l.ConnectionsPerAddress, Handshake: time.Duration(l.Handshake),
@@ -195,6 +227,9 @@ func (c *Config) apps() []server.App {
 		}
 		for _, k := range a.Keys {
 			app.Keys = append(app.Keys, auth.Key{Key: k.Key, Secret: string(k.Secret)})
+		}
+		for _, w := range a.Webhooks {
+			app.Webhooks = append(app.Webhooks, w.server())
 		}
 		apps = append(apps, app)
 	}
@@ -250,6 +285,17 @@ func (c *Config) checkPusher(fail func(key, format string, args ...any)) {
 			fail(key, "%s %s", key, what)
 		}
 	}
+}
+
+func (w Webhook) server() server.Webhook {
+	out := server.Webhook{URL: string(w.URL), Events: w.Events, Channels: w.Channels}
+	for name, value := range w.Headers {
+		if out.Headers == nil {
+			out.Headers = map[string]string{}
+		}
+		out.Headers[name] = string(value)
+	}
+	return out
 }
 
 // jwt translates auth.jwt, reading its key's file.

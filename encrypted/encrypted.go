@@ -1,9 +1,9 @@
 // Package encrypted makes channels end-to-end encrypted: what goes to a "private-encrypted-" channel is
 // readable only for those the application's auth endpoint gives the channel's key, not for the server or the
-// provider in between. The encoding is the Pusher protocol's, so pusher-js (its with-encryption build) and the
-// native clients decrypt it by themselves.
+// provider in between. The encoding is the Pusher protocol's (Pusher Channels documentation, "Encrypted channels"), so
+// pusher-js (its with-encryption build) and the native clients decrypt it by themselves.
 //
-// Names of channels and events are not encrypted.
+// Names of channels and events are not encrypted. All functions, and the middleware, may be called concurrently.
 package encrypted
 
 import (

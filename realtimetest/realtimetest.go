@@ -1,4 +1,5 @@
-// Package realtimetest is for the tests of applications: it records what they send.
+// Package realtimetest is for the tests of applications: Record records what they send, and Server is a real server
+// whose clients show what is received.
 //
 //	func TestShip(t *testing.T) {
 //		ctx, rec := realtimetest.Record(t, broadcasts.All())

@@ -1,6 +1,7 @@
 package realtimetest
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -19,6 +20,8 @@ type Live struct {
 	Addr string
 	// URL is where WebSockets connect: "ws://127.0.0.1:PORT/ws".
 	URL string
+
+	t testing.TB
 }
 
 // Server starts a real server on a loopback port, which ends with the test. The context it returns carries a
@@ -56,5 +59,5 @@ func Server(t testing.TB, cfg server.Config, events *realtime.Events) (context.C
 		}
 	})
 	addr := ln.Addr().String()
-	return realtime.WithBroadcaster(context.Background(), b), &Live{s, addr, "ws://" + addr + "/ws"}
+	return realtime.WithBroadcaster(context.Background(), b), &Live{s, addr, "ws://" + addr + cmp.Or(cfg.Path, "/ws"), t}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,24 +94,29 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request, h func(*call) (any,
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
+	w.WriteHeader(http.StatusOK) // explicitly: a router that serves us where it found no route has 404 in mind
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	enc.Encode(out) // a client that has gone does not want it
+	if err := enc.Encode(out); err != nil {
+		panic(err) // every answer marshals
+	}
+	w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 func (s *Server) authenticated(w http.ResponseWriter, r *http.Request) (*call, error) {
-	c := &call{Request: r, app: s.apps["id:"+r.PathValue("app")]}
+	c := &call{Request: r, app: s.apps.Load().byID[r.PathValue("app")]}
 	if c.app == nil {
 		return nil, bad(http.StatusNotFound, "there is no app %.100q", r.PathValue("app"))
 	}
 	// Before a byte of the body is kept: the signature covers its MD5.
-	keys, now := c.app.Auth.(auth.AppKeys), s.now()
-	err := auth.VerifyQuery(r, keys, now, s.cfg.Prefix)
+	keys, now, prefix := appKeys(c.app), s.now(), s.prefixOf(r)
+	err := auth.VerifyQuery(r, keys, now, prefix)
 	if err == nil {
 		if c.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
 			return nil, s.badBody(err)
 		}
-		err = auth.VerifyRequest(r, c.body, keys, now, s.cfg.Prefix)
+		err = auth.VerifyRequest(r, c.body, keys, now, prefix)
 	}
 	if err != nil {
 		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
@@ -149,6 +155,20 @@ func badJSON(what string, err error) error {
 		return bad(http.StatusBadRequest, "the body is not the JSON of %s: %s is of type %s, and must be %s", what, field, wrong.Value, want)
 	}
 	return bad(http.StatusBadRequest, "the body is not the JSON of %s: %v", what, err)
+}
+
+// prefixOf is what stands before "/apps/" in the path of a request: what a router has stripped, and Config.Prefix. SDKs
+// differ in whether they sign it.
+func (s *Server) prefixOf(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	prefix, ok := strings.CutSuffix(path, r.URL.EscapedPath())
+	if !ok {
+		prefix = ""
+	}
+	if strings.HasPrefix(r.URL.Path, s.cfg.Prefix+"/") {
+		prefix += s.cfg.Prefix
+	}
+	return prefix
 }
 
 // trigger is one event to publish.

@@ -12,7 +12,7 @@ import (
 type authorizer struct{ auth *auth.Auth }
 
 func request(r *hub.Request) auth.Request {
-	q := auth.Request{App: r.App.Auth.(auth.AppKeys), Channel: r.Channel, SocketID: r.SocketID, Auth: r.Auth, ChannelData: r.ChannelData}
+	q := auth.Request{App: appKeys(r.App), Channel: r.Channel, SocketID: r.SocketID, Auth: r.Auth, ChannelData: r.ChannelData}
 	if r.User != nil {
 		q.User, _ = r.User.Claims.(*auth.User)
 	}
@@ -62,7 +62,7 @@ func user(u *auth.User) *hub.User {
 
 // signIn is the identity behind a signed pusher:signin.
 func signIn(app *hub.App, socketID, signature, userData string) (*hub.User, []string, *hub.Error) {
-	u, watchlist, err := auth.VerifyUser(app.Auth.(auth.AppKeys), socketID, signature, userData)
+	u, watchlist, err := auth.VerifyUser(appKeys(app), socketID, signature, userData)
 	if err != nil {
 		return nil, nil, refusal(err)
 	}

@@ -44,8 +44,8 @@ func TestABadUpgradeRequestIsRefusedWithItsReason(t *testing.T) {
 		{"a body", head + "Content-Length: 5\r\n" + upgradeHeaders + "hello", 400, refusalBody(400, "a WebSocket handshake has no body"), nil},
 		{"a chunked body", head + "Transfer-Encoding: chunked\r\n" + upgradeHeaders + "0\r\n\r\n", 400, refusalBody(400, "a WebSocket handshake has no body"), nil},
 		{"two lengths", head + "Content-Length: 0\r\nContent-Length: 5\r\n" + upgradeHeaders, 400, "400 Bad Request", nil},
-		{"no upgrade", without("Upgrade"), 426, refusalBody(426, "this address speaks WebSocket: send Upgrade: websocket"), http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}}},
-		{"another upgrade", changed("websocket", "h2c"), 426, refusalBody(426, "this address speaks WebSocket: send Upgrade: websocket"), nil},
+		{"no upgrade", without("Upgrade"), 426, refusalBody(426, "this address speaks WebSocket: send Upgrade: websocket; a proxy may have removed it"), http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}}},
+		{"another upgrade", changed("websocket", "h2c"), 426, refusalBody(426, "this address speaks WebSocket: send Upgrade: websocket; a proxy may have removed it"), nil},
 		{"no connection", without("Connection"), 426, refusalBody(426, "the header Connection does not contain Upgrade; a proxy may have removed it"), nil},
 		{"version 8", changed("Version: 13", "Version: 8"), 426, refusalBody(426, `Sec-WebSocket-Version is "8", only 13 is spoken here`), http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Version": {"13"}}},
 		{"no version", without("Sec-WebSocket-Version"), 426, refusalBody(426, `Sec-WebSocket-Version is "", only 13 is spoken here`), http.Header{"Sec-Websocket-Version": {"13"}}},
@@ -183,10 +183,10 @@ func TestAPublishRequestIsRefusedWithItsReason(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"fine", body(ok), 200, "{}\n"},
-		{"with another of the app's keys", post{body: ok, key: auth.Key{Key: "k2", Secret: "s2"}}, 200, "{}\n"},
-		{"100 channels", body(`{"name":"E","channels":[` + channels(100) + `],"data":"{}"}`), 200, "{}\n"},
-		{"data at the limit", body(data(limit)), 200, "{}\n"},
+		{"fine", body(ok), 200, "{}"},
+		{"with another of the app's keys", post{body: ok, key: auth.Key{Key: "k2", Secret: "s2"}}, 200, "{}"},
+		{"100 channels", body(`{"name":"E","channels":[` + channels(100) + `],"data":"{}"}`), 200, "{}"},
+		{"data at the limit", body(data(limit)), 200, "{}"},
 
 		{"another app's key", post{body: ok, key: auth.Key{Key: "kb", Secret: "sb"}}, 401, refusalBody(401, `auth_key "kb" is not a key of app "shop"`)},
 		{"a wrong secret", post{body: ok, key: auth.Key{Key: "k1", Secret: "s2"}}, 401, unsigned("")},
@@ -271,7 +271,7 @@ func TestABodyHasTheTimeOfAHandshake(t *testing.T) {
 		// A handler that takes longer than its body may is not interrupted.
 		r := s.connect()
 		r.write(fmt.Appendf(nil, "POST /apps/shop/events?%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", query, len(body), body))
-		if status, _, got := r.response(); status != 200 || got != "{}\n" {
+		if status, _, got := r.response(); status != 200 || got != "{}" {
 			t.Errorf("the answer is %d %q", status, got)
 		}
 	})

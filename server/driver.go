@@ -13,11 +13,13 @@ import (
 
 // Send implements realtime.Driver: the message is accepted once every channel has it, and never waits for clients.
 // While the event loops are behind by more than 8 MiB it waits, and returns realtime.ErrOverloaded when ctx ends
-// first; channels that were served before that are named in the error, and with a Message.ID repeating is safe.
+// first; channels that were served before that are named in the error, and with a Message.ID repeating is safe. After
+// Shutdown it returns realtime.ErrClosed. An unknown app, data longer than Limits.PayloadBytes or the channel's policy
+// allow, and readable data for a channel that takes only encrypted data are errors, and nothing is sent.
 func (s *Server) Send(ctx context.Context, m *realtime.Message) error {
-	app := s.first
+	app := s.apps.Load().first
 	if m.App != "" {
-		if app = s.apps["id:"+m.App]; app == nil {
+		if app = s.apps.Load().byID[m.App]; app == nil {
 			return fmt.Errorf("server: there is no app %q", m.App)
 		}
 	}
@@ -27,7 +29,7 @@ func (s *Server) Send(ctx context.Context, m *realtime.Message) error {
 	if !json.Valid(m.Data) {
 		return fmt.Errorf("server: the data of event %q is not JSON", m.Event)
 	}
-	ev := &hub.Event{Name: m.Event, Data: string(m.Data), ID: m.ID, ExceptUsers: append([]string(nil), m.ExceptUsers...)}
+	ev := &hub.Event{Name: m.Event, Data: string(m.Data), ID: m.ID, ExceptUsers: append([]string(nil), m.ExceptUsers...), Own: true}
 	for _, x := range m.ExceptSockets {
 		id, ok := hub.ParseID(x)
 		if !ok {
@@ -69,41 +71,44 @@ func sendError(err error) error {
 }
 
 // Revoke takes a user's subscriptions to a channel (wire name) back, on all its connections; the clients are told why.
-// app is the app's id, empty for the default one.
+// It stops no new subscription: that is the authorizer's. app is the app's id, empty for the default one.
+//
+// Like RevokeSocket, Disconnect and DisconnectSocket it does not wait until it is done, and where there is no such app,
+// user, connection or subscription there is nothing to do.
 func (s *Server) Revoke(app, userID, channel, why string) {
 	s.hub.Revoke(hub.Select{App: s.appID(app), User: userID}, channel, why)
 }
 
-// RevokeSocket takes one connection's subscription to a channel back.
+// RevokeSocket is Revoke for one connection, by its socket id ("123.456").
 func (s *Server) RevokeSocket(app, socketID, channel, why string) {
 	s.hub.Revoke(hub.Select{App: s.appID(app), Socket: socketID}, channel, why)
 }
 
-// Disconnect ends all connections of a user; the clients are told why.
+// Disconnect ends all connections of a user, which are told why and that coming back is of no use (close code 4009).
 func (s *Server) Disconnect(app, userID, why string) {
 	s.hub.Disconnect(hub.Select{App: s.appID(app), User: userID}, why)
 }
 
-// DisconnectSocket ends one connection.
+// DisconnectSocket is Disconnect for one connection, by its socket id.
 func (s *Server) DisconnectSocket(app, socketID, why string) {
 	s.hub.Disconnect(hub.Select{App: s.appID(app), Socket: socketID}, why)
 }
 
 func (s *Server) appID(id string) string {
 	if id == "" {
-		return s.first.ID
+		return s.apps.Load().first.ID
 	}
 	return id
 }
 
-// Member is a user in a presence channel.
+// Member is a user in a presence channel, however many connections it has there.
 type Member struct {
 	ID   string
-	Info json.RawMessage // nil when there is none
+	Info json.RawMessage // what the other members see; nil when there is nothing
 }
 
-// Members lists a presence channel's members in the order in which they joined. app is the app's id, empty for the
-// default one; channel is a wire name.
+// Members lists a presence channel's members in the order in which they joined; nil where there are none. app is the
+// app's id, empty for the default one; channel is a wire name.
 func (s *Server) Members(app, channel string) []Member {
 	in, _ := s.hub.Info(hub.Key{App: s.appID(app), Name: channel})
 	var out []Member

@@ -33,10 +33,12 @@ func (a *address) Release() {
 
 const noLimit = int(^uint(0) >> 1)
 
-// enter takes a place for a connection from remote ("ip:port"), or says which limit is reached.
+// enter takes a place for a connection from remote, or says which limit is reached. remote is "ip:port", or "ip" where
+// middleware has put in what a proxy says.
 func (g *gate) enter(remote string) (*address, error) {
 	ip := ""
 	if g.limits.ConnectionsPerAddress != noLimit {
+		ip = remote
 		if host, _, err := net.SplitHostPort(remote); err == nil {
 			ip = host
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/stacksjs/realtime-go/internal/hub"
 )
 
-// EventKind says what happened.
+// EventKind says what happened. Its text is for logs.
 type EventKind string
 
 // What a Hook is told.
@@ -35,14 +35,14 @@ var eventKinds = [...]EventKind{
 	hub.CacheMissed: CacheMiss, hub.Counted: Counted,
 }
 
-// Event is something that happened, for Config.Hook.
+// Event is something that happened, for Config.Hook. Fields that its kind does not speak of are zero.
 type Event struct {
 	Kind    EventKind
-	App     string
-	Client  Client // zero for events of channels and members
-	Channel string
+	App     string          // the app's id
+	Client  Client          // zero for events of channels and members
+	Channel string          // wire name
 	Event   string          // of whispers
-	Data    json.RawMessage // of whispers
+	Data    json.RawMessage // of whispers; nil when there is none
 	UserID  string          // of members, and of who whispered in a presence channel
 	Count   int             // of subscriptions
 	Reason  string          // of refusals and disconnections
@@ -50,10 +50,10 @@ type Event struct {
 
 // Client is a connection, as the application sees it.
 type Client struct {
-	SocketID string
-	App      string
-	User     *auth.User // nil while anonymous
-	Addr     string     // of the peer: behind a proxy, the proxy's
+	SocketID string     // "123.456": a name, public, and no proof of anything
+	App      string     // the app's id
+	User     *auth.User // nil while anonymous; not to be changed
+	Addr     string     // of the peer, "ip:port": behind a proxy, the proxy's
 }
 
 func client(in *hub.ClientInfo) Client {
@@ -93,24 +93,25 @@ func (s *Server) hook() func(context.Context, hub.HookEvent) {
 	}
 }
 
-// Handler takes an event that a client sent to the server and that is no command. What it returns is marshalled to
-// JSON as the data of the acknowledgement, for a client that asked for one. An auth.Refusal is shown to the client;
-// of other errors it learns only that there was one.
+// Handler takes an event that a client sent to the server and that is no command (docs/protocol-ws.md, "Commands").
+// What it returns is marshalled to JSON as the data of the acknowledgement, for a client that asked for one; nil is an
+// acknowledgement without data. An auth.Refusal is shown to the client; of other errors it learns only that there was
+// one.
 //
-// Handlers run on goroutines of their own: in order for one client and event name, and with a deadline in ctx
-// (Limits.AuthorizeTime).
+// Handlers run on goroutines of their own, many at once: in order for one client and event name, and with a deadline
+// in ctx (Limits.AuthorizeTime). Any client may send any event: what a handler does for whom is for it to check.
 type Handler func(ctx context.Context, in Inbound) (reply any, err error)
 
 // Inbound is an event from a client to the server.
 type Inbound struct {
 	Client  Client
-	Channel string // as the client said; it need not be subscribed to it
+	Channel string // as the client said, or empty; it need not be subscribed to it
 	Event   string
-	Data    json.RawMessage
+	Data    json.RawMessage // as the client sent it; nil when there is none
 }
 
-// On registers a handler for an event that clients send, replacing an earlier one. It must be called before the
-// server serves anything, and panics later.
+// On registers a handler for an event that clients send, replacing an earlier one; Config.Handlers is the same. It
+// must be called before the server serves anything, by one goroutine, and panics later.
 func (s *Server) On(event string, h Handler) {
 	if s.served.Load() {
 		panic("server: On(" + event + ") was called after the server began to serve")

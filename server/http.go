@@ -62,7 +62,7 @@ func (s *Server) authorizeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "there is no app with this key")
 		return
 	}
-	s.sign[app.ID].ServeHTTP(w, s.limitBody(w, r))
+	s.apps.Load().sign[app.ID].ServeHTTP(w, s.limitBody(w, r))
 }
 
 // limitBody returns a request whose body has as long to arrive as the request itself had.

@@ -193,7 +193,7 @@ func TestNothingIsLeftOfConnections(t *testing.T) {
 			n := 0
 			for i := range 2000 {
 				for _, name := range []string{"news", "late", fmt.Sprintf("own-%d", i), fmt.Sprintf("presence-room.%d", i), fmt.Sprintf("presence-slow.%d", i)} {
-					if _, known := s.hub.Info(hub.Key{App: s.first.ID, Name: name}); known {
+					if _, known := s.hub.Info(hub.Key{App: s.appID(""), Name: name}); known {
 						n++
 					}
 				}

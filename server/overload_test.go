@@ -64,7 +64,7 @@ func (s *live) dialOn(i int, query string) *peer {
 // held reports whether a client is not read.
 func (s *live) held(id string) bool {
 	held := make(chan bool, 1)
-	s.hub.Each(hub.Select{App: s.first.ID, Socket: id}, func(c *hub.Client) { held <- c.Held() })
+	s.hub.Each(hub.Select{App: s.appID(""), Socket: id}, func(c *hub.Client) { held <- c.Held() })
 	return <-held
 }
 

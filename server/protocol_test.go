@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,12 +24,12 @@ var (
 	testSecret = []byte("0123456789abcdef0123456789abcdef")
 )
 
-// byQuery identifies connections by ?user=, and lets anonymous ones in.
-func byQuery() *auth.Auth {
+// byQuery identifies connections by ?user=, and lets anonymous ones in. Users may publish to the patterns.
+func byQuery(publish ...string) *auth.Auth {
 	a := auth.New()
 	a.AllowAnonymous()
 	a.Identify(func(r *http.Request) (auth.User, error) {
-		return auth.User{ID: r.URL.Query().Get("user")}, nil
+		return auth.User{ID: r.URL.Query().Get("user"), Publish: publish}, nil
 	})
 	return a
 }
@@ -277,6 +279,46 @@ var protocol = []struct {
 		// Who is a member must be signed.
 		ann.say(`{"event":"subscribe","channel":"presence-x","auth":"` + auth.SignChannel("k1", "s1", ann.SocketID, "presence-x", "") + `"}`)
 		ann.want(trouble("subscription_error", "", "presence-x", 4009, "AuthError", `presence channel "presence-x" shows its members, and nothing says who this one is: identify the connection, or send channel_data with a user_id`, 401))
+	}},
+	{"state in answers", func(t *testing.T, tr transport) {
+		// What an answer says of a channel is true where it stands, though its command overtakes what was published.
+		c := newClock(time.UnixMilli(1_760_000_000_000))
+		s := startOn(t, tr, Config{Apps: testApps, Auth: byQuery("*"), now: c.now, Channels: []Channel{{Pattern: "presence-h", History: History{Size: 3}}}})
+		p := s.upgraded("/ws?user=7")
+		id := p.greeted()
+		join := func(n int, data string) []byte {
+			return masked(ws.OpText, fmt.Sprintf(`{"event":"subscribe","id":%d,"channel":"presence-h","channel_data":%s,"auth":"%s"}`,
+				n, quote(data), auth.SignChannel("k1", "s1", id, "presence-h", data)))
+		}
+		p.write(join(1, `{"user_id":"7","user_info":1}`))
+		_, f, err := p.read()
+		e := regexp.MustCompile(`"epoch":"([0-9a-z]+)"`).FindSubmatch(f)
+		if err != nil || e == nil {
+			t.Fatalf("%s, %v", f, err)
+		}
+		members := func(info int) string {
+			return fmt.Sprintf(`"presence":{"count":1,"ids":["7"],"hash":{"7":{"id":"7","info":%d}}}`, info)
+		}
+		p.write(slices.Concat(
+			masked(ws.OpText, `{"event":"publish","id":2,"channel":"presence-h","name":"N","data":1}`),
+			join(3, `{"user_id":"7","user_info":2}`),
+			masked(ws.OpText, `{"event":"presence","id":4,"channel":"presence-h"}`),
+			masked(ws.OpText, `{"event":"publish","id":5,"channel":"presence-h","name":"N","data":2}`),
+			masked(ws.OpText, `{"event":"presence","id":6,"channel":"presence-h"}`),
+			masked(ws.OpText, `{"event":"unsubscribe","id":7,"channel":"presence-h"}`),
+			masked(ws.OpText, `{"event":"presence","id":8,"channel":"presence-h"}`)))
+		epoch := string(e[1])
+		p.want(ws.OpText,
+			fmt.Sprintf(`{"event":"ack","id":2,"data":{"seq":1,"epoch":"%s"}}`, epoch),
+			fmt.Sprintf(`{"event":"N","channel":"presence-h","data":1,"seq":1,"epoch":"%s","ts":1760000000000}`, epoch),
+			fmt.Sprintf(`{"event":"subscription_succeeded","id":3,"channel":"presence-h","data":{%s,"me":{"id":"7"},"seq":1,"epoch":"%s","recovered":false}}`, members(2), epoch),
+			`{"event":"member_updated","channel":"presence-h","data":{"id":"7","info":2}}`,
+			`{"event":"presence","id":4,"channel":"presence-h","data":{`+members(2)+`}}`,
+			fmt.Sprintf(`{"event":"ack","id":5,"data":{"seq":2,"epoch":"%s"}}`, epoch),
+			fmt.Sprintf(`{"event":"N","channel":"presence-h","data":2,"seq":2,"epoch":"%s","ts":1760000000000}`, epoch),
+			`{"event":"presence","id":6,"channel":"presence-h","data":{`+members(2)+`}}`,
+			`{"event":"unsubscribed","id":7,"channel":"presence-h"}`,
+			trouble("error", `"id":8`, "presence-h", 4301, "ValidationError", `subscribe to "presence-h" to see its members`, 409))
 	}},
 	{"authorizers", func(t *testing.T, tr transport) {
 		a := byQuery()

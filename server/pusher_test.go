@@ -168,7 +168,7 @@ func TestPusherProtocol(t *testing.T) {
 			tab.Close(1000, "")
 			p.want(`{"event":"pusher_internal:member_removed","channel":"presence-room","data":"{\"user_id\":\"11\"}"}`)
 		}},
-		{"client events", Config{now: newClock(time.Now()).now}, func(t *testing.T, s *live) {
+		{"client events", Config{now: newClock(time.UnixMilli(1_760_000_000_000)).now}, func(t *testing.T, s *live) {
 			p, q := s.dialPusher(""), s.dialPusher("")
 			p.subscribe("presence-room", `{"user_id":"10"}`)
 			p.next()
@@ -324,6 +324,23 @@ func TestPusherProtocol(t *testing.T) {
 			q.want(`{"event":"pong"}`)
 			p.quiet()
 		}},
+		{"the namespace that laravel-echo listens with", Config{EventNamespace: "App.Events"}, func(t *testing.T, s *live) {
+			p, q := s.dialPusher(""), s.dial("?app="+docKey)
+			p.joined("cache-orders")
+			p.next()
+			q.say(subscribe("cache-orders"))
+			q.want(succeeded("cache-orders"))
+			s.send(realtime.Message{Channels: []string{"cache-orders"}, Event: "OrderShipped", Data: json.RawMessage(`1`)})
+			p.want(`{"event":"App\\Events\\OrderShipped","channel":"cache-orders","data":"1"}`)
+			q.want(`{"event":"OrderShipped","channel":"cache-orders","data":1}`)
+			late := s.dialPusher("")
+			late.joined("cache-orders")
+			late.want(`{"event":"App\\Events\\OrderShipped","channel":"cache-orders","data":"1"}`)
+			if s.tls == nil { // what an SDK publishes has the name it gave
+				s.wantAPI("POST", "/apps/3/events", nil, `{"name":"e","channel":"cache-orders","data":"2"}`, 200, `{}`)
+				p.want(`{"event":"e","channel":"cache-orders","data":"2"}`)
+			}
+		}},
 		{"a handler of the program", Config{Handlers: map[string]Handler{"hello": func(_ context.Context, in Inbound) (any, error) {
 			return nil, auth.Refuse("got " + string(in.Data))
 		}}}, func(t *testing.T, s *live) {
@@ -341,6 +358,40 @@ func TestPusherProtocol(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAppsChangeWhileTheServerRuns(t *testing.T) {
+	onEach(t, func(t *testing.T, tr transport) {
+		other := App{ID: "4", Keys: []auth.Key{{Key: "other", Secret: "other secret"}}}
+		s := startOn(t, tr, Config{Apps: []App{docApp(), other}})
+		p, gone := s.dialPusher(""), s.openPusher("/app/other")
+		gone.next()
+		p.joined("private-a")
+		if err := s.SetApps([]App{{ID: "3"}, {ID: "3"}}); err == nil || err.Error() != `server: app "3" is configured twice` {
+			t.Fatalf("got %v", err)
+		}
+		p.joined("private-b") // nothing has changed
+		rotated := App{ID: "3", Keys: []auth.Key{{Key: "new", Secret: "new secret"}}, NoClientEvents: true}
+		if err := s.SetApps([]App{rotated}); err != nil {
+			t.Fatal(err)
+		}
+		gone.want(pusherTrouble("", 4001, `app "4" is served no longer`))
+		gone.wantClose(4001, `app "4" is served no longer`)
+		// The connection and its subscriptions stay; the old key signs no more, and the switches hold.
+		s.send(event("private-a", `1`))
+		p.want(`{"event":"E","channel":"private-a","data":"1"}`)
+		p.subscribe("private-c", "")
+		p.want(pusherFailure("private-c", "AuthError", `auth was signed with key "`+docKey+`", which is not one of this app's`, 401))
+		p.say(`{"event":"pusher:subscribe","data":{"channel":"private-c","auth":"` + auth.SignChannel("new", "new secret", p.SocketID, "private-c", "") + `"}}`)
+		p.want(`{"event":"pusher_internal:subscription_succeeded","channel":"private-c","data":"{}"}`)
+		p.say(`{"event":"client-x","channel":"private-a","data":1}`)
+		p.want(pusherTrouble("private-a", 4301, `client events are switched off for app "3"`))
+		q := s.openPusher("/app/" + docKey)
+		q.want(pusherTrouble("", 4001, `there is no app with the key "`+docKey+`"`))
+		q = s.openPusher("/app/new")
+		q.next()
+		q.joined("public")
+	})
 }
 
 // One token at sign-in opens every channel it names: no request for a signature per channel.

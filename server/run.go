@@ -142,10 +142,14 @@ func (h *handedOver) give(c net.Conn) {
 	}()
 }
 
-// Shutdown ends the server in order: new connections are refused, as are those that have not sent a whole request;
-// what is queued is written, and the connections are closed one after another over Config.DrainWindow, each told to
-// come back. When ctx ends first, the rest is cut off and its error returned; Config.Hook is waited for no longer either. It also ends a server that is only mounted: register it with
-// http.Server.RegisterOnShutdown. Later calls wait for the first.
+// Shutdown ends the server in order: new connections are refused, as are those that have not sent a whole request; what
+// is queued is written, the connections are closed one after another over Config.DrainWindow, each told to come back,
+// and webhooks are delivered. When ctx ends first, the rest is cut off and its error returned; Config.Hook is waited
+// for no longer either. Later calls wait for the first.
+//
+// It also ends a server that is only mounted. http.Server.Shutdown knows nothing of WebSockets and waits for none:
+// register this with http.Server.RegisterOnShutdown, so that both begin together, and call it again after
+// http.Server.Shutdown, to wait.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drainOnce.Do(func() {
 		s.mu.Lock()
@@ -166,6 +170,9 @@ func (s *Server) drain(ctx context.Context) {
 	for _, stop := range listening {
 		go func() { stopped <- stop(ctx) }()
 	}
+	for _, w := range s.hooks {
+		w.Drain()
+	}
 	window := s.cfg.DrainWindow
 	if end, ok := ctx.Deadline(); ok {
 		window = min(window, time.Until(end)/2)
@@ -182,10 +189,12 @@ func (s *Server) drain(ctx context.Context) {
 	}
 	s.hub.Close()
 	s.stopLoops()
+	hooked := s.hub.Hooked(ctx)
+	s.drainErr = errors.Join(s.drainErr, s.stopWebhooks(ctx))
 	for range listening {
 		s.drainErr = errors.Join(s.drainErr, <-stopped)
 	}
-	if !s.hub.Hooked(ctx) && s.drainErr == nil {
+	if !hooked && s.drainErr == nil {
 		s.drainErr = fmt.Errorf("server: Config.Hook has not returned: %w", ctx.Err())
 	}
 }

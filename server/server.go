@@ -27,6 +27,7 @@ import (
 	"github.com/stacksjs/realtime-go/internal/protocol/bun"
 	"github.com/stacksjs/realtime-go/internal/protocol/pusher"
 	"github.com/stacksjs/realtime-go/internal/socket"
+	"github.com/stacksjs/realtime-go/internal/webhook"
 )
 
 // Config of a Server. The zero value serves one application without keys: public channels for everybody of the same
@@ -58,9 +59,13 @@ type Config struct {
 	// Prefix stands before the paths of the Pusher protocol and its HTTP API, for clients that are told a wsPath and a
 	// httpPath: with "/realtime", /realtime/app/{key}. Empty: none.
 	Prefix string
-	// NoCompression refuses permessage-deflate. Otherwise it is accepted without context takeover, so that a message
-	// is compressed once for all its receivers.
+	// NoCompression refuses permessage-deflate (RFC 7692). Otherwise it is accepted without context takeover, so that a
+	// message is compressed once for all its receivers.
 	NoCompression bool
+	// EventNamespace stands before the names of the program's own events where Pusher clients hear them: with
+	// "App.Events", laravel-echo's listen("OrderShipped") hears OrderShipped, as App\Events\OrderShipped. An event whose name begins
+	// with a dot is sent without the dot and the namespace. Empty: names are sent as they are.
+	EventNamespace string
 	// CertFile and KeyFile are PEM files; with both, Run serves TLS.
 	CertFile, KeyFile string
 	// DrainWindow is the time over which Shutdown spreads the closes of connections, so that they do not come back
@@ -78,24 +83,8 @@ type Config struct {
 	now func() time.Time
 	// after is the clock of the drain; nil means time.After.
 	after func(time.Duration) <-chan time.Time
-}
-
-// App is an application among those a server serves: apart from the others in everything.
-type App struct {
-	ID string
-	// Keys sign for the app: channel authorizations of clients, and HTTP requests of its backend. All are valid, so
-	// that a new one can be added before the old one goes.
-	Keys []auth.Key
-	// NoClientEvents refuses client events, whatever the policies of channels say.
-	NoClientEvents bool
-	// SubscriptionCounts tells Pusher clients how many subscriptions a channel has, at every change, and above 100
-	// every 5 s at most.
-	SubscriptionCounts bool
-	// Watchlists tells Pusher clients that sign in with a watchlist which of those users are online.
-	Watchlists bool
-	// AuthorizedWithin closes Pusher connections that neither sign in nor subscribe to a private or presence channel
-	// within this time. Zero: they need not.
-	AuthorizedWithin time.Duration
+	// grace is webhook.Config.Grace.
+	grace time.Duration
 }
 
 // Protocol is a wire protocol that clients speak.
@@ -112,13 +101,13 @@ func (s *Server) speaks(p Protocol) bool {
 }
 
 // Limits bound whatever a stranger could make grow. For each, zero means the default named, and a negative value no
-// limit, unless said otherwise.
+// limit, unless said otherwise; the durations are never unlimited, and negative ones mean the default.
 type Limits struct {
 	Connections           int           // on the whole server: 100,000
 	ConnectionsPerAddress int           // from one IP address: no limit, since proxies and offices share one
 	Handshake             time.Duration // from accepting a connection to a complete request, and again for a request's body: 10 s
-	ChannelsPerConnection int           // 100
-	MessageBytes          int           // one WebSocket message from a client: 128 KiB
+	ChannelsPerConnection int           // subscriptions: 100
+	MessageBytes          int           // one WebSocket message from a client: 128 KiB; negative means 1 GiB
 	PayloadBytes          int           // one event's data: 100 KiB
 	QueuedBytes           int           // waiting for one connection that does not read: 4 MiB. Never unlimited.
 	WhispersPerSecond     int           // of one connection: 10
@@ -126,7 +115,7 @@ type Limits struct {
 	MemberBytes           int           // id and info of one presence member: 1 KiB
 	AuthorizeTime         time.Duration // one call of the application's code for a client: 10 s
 	Authorizing           int           // such calls under way: 10,000, and some 64 of them for one connection
-	IdempotencyWindow     time.Duration // how long a message's ID is remembered: 2 min. At most 524,288 ids are.
+	IdempotencyWindow     time.Duration // how long a message's ID is remembered: 2 min; negative: not at all. At most 524,288 ids are.
 	Ping                  time.Duration // silence after which a client is pinged: 60 s
 	Pong                  time.Duration // and may take to answer: 30 s
 }
@@ -168,17 +157,16 @@ type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	auth   *auth.Auth
-	apps   map[string]*hub.App // by id and by key
-	first  *hub.App
+	apps   atomic.Pointer[apps]
 	loops  []*loop.Loop
 	hub    *hub.Hub
 	bun    *bun.Room
 	pusher *pusher.Room
 	mux    *http.ServeMux
-	sign   map[string]http.Handler // auth endpoints by app id
 	gate   gate
 	byEv   map[string]hub.Handler
-	served atomic.Bool // something has been served: handlers are fixed
+	hooks  map[string]*webhook.Sender // by app id; of apps that have webhooks
+	served atomic.Bool                // something has been served: handlers are fixed
 
 	draining  atomic.Bool
 	drainOnce sync.Once
@@ -191,7 +179,7 @@ type Server struct {
 
 // New makes a server and starts its event loops. It returns everything that is wrong with the configuration.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, apps: map[string]*hub.App{}, sign: map[string]http.Handler{}, drained: make(chan struct{})}
+	s := &Server{cfg: cfg, drained: make(chan struct{})}
 	s.cfg.Limits = cfg.Limits.withDefaults()
 	if s.cfg.Path == "" {
 		s.cfg.Path = "/ws"
@@ -223,13 +211,14 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.loops = append(s.loops, l)
 	}
+	s.startWebhooks()
 	l := s.cfg.Limits
 	s.byEv = map[string]hub.Handler{}
 	for name, h := range cfg.Handlers {
 		s.byEv[name] = s.handler(h)
 	}
 	s.hub = hub.New(hub.Config{
-		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Handlers: s.byEv, Now: cfg.now, Logger: s.log,
+		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Observe: s.observe(), Handlers: s.byEv, Now: cfg.now, Logger: s.log,
 		Limits: hub.Limits{
 			ChannelsPerClient: l.ChannelsPerConnection, Payload: l.PayloadBytes, MemberBytes: l.MemberBytes,
 			Calls: l.Authorizing, CallTime: l.AuthorizeTime, WhispersPerSecond: l.WhispersPerSecond,
@@ -242,7 +231,7 @@ func New(cfg Config) (*Server, error) {
 		Authenticate: s.authenticate,
 	}
 	s.pusher = &pusher.Room{
-		Hub: s.hub, ActivityTimeout: 2 * time.Minute, Socket: s.bun.Socket, SignIn: signIn, Authenticate: s.authenticate,
+		Hub: s.hub, ActivityTimeout: 2 * time.Minute, Socket: s.bun.Socket, Namespace: cfg.EventNamespace, SignIn: signIn, Authenticate: s.authenticate,
 	}
 	s.mux = s.routes()
 	return s, nil
@@ -252,37 +241,15 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) check() ([]*hub.Policy, error) {
 	var errs []error
 	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf("server: "+format, args...)) }
-	apps := s.cfg.Apps
-	if len(apps) == 0 {
-		apps = []App{{ID: "1"}}
+	apps, err := s.appTable(s.cfg.Apps)
+	if err != nil {
+		errs = append(errs, err)
 	}
-	for i, a := range apps {
-		if a.ID == "" {
-			add("app %d has no id", i+1)
-			continue
-		}
-		app := &hub.App{
-			ID: a.ID, Auth: auth.AppKeys{ID: a.ID, Keys: a.Keys}, NoClientEvents: a.NoClientEvents,
-			SubscriptionCounts: a.SubscriptionCounts, Watchlists: a.Watchlists, AuthorizedWithin: a.AuthorizedWithin,
-		}
-		if s.first == nil {
-			s.first = app
-		}
-		if s.apps["id:"+a.ID] != nil {
-			add("app %q is configured twice", a.ID)
-		}
-		s.apps["id:"+a.ID] = app
-		s.sign[a.ID] = s.auth.Handler(auth.AppKeys{ID: a.ID, Keys: a.Keys}, auth.HandlerOptions{Logger: s.log})
-		for j, k := range a.Keys {
-			switch {
-			case k.Key == "" || k.Secret == "":
-				add("key %d of app %q lacks its key or its secret", j+1, a.ID)
-			case s.apps["key:"+k.Key] != nil:
-				add("key %q belongs to two apps", k.Key)
-			}
-			s.apps["key:"+k.Key] = app
-		}
+	s.apps.Store(apps)
+	if p := s.cfg.Path; p == "/" || !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{} ?#") {
+		add("path %.60q for WebSockets is not one such as /ws", p)
 	}
+	s.checkWebhooks(add)
 	if err := s.auth.Check(); err != nil {
 		errs = append(errs, err)
 	}
@@ -304,6 +271,9 @@ func (s *Server) check() ([]*hub.Policy, error) {
 	}
 	var policies []*hub.Policy
 	for _, c := range s.cfg.Channels {
+		if c.Slow != Disconnect && c.Slow != DropOldest && c.Slow != KeepLatest {
+			add("channel policy %q: slow is %q, which is none of Disconnect, DropOldest and KeepLatest", c.Pattern, c.Slow)
+		}
 		p := c.policy()
 		if err := p.Check(); err != nil {
 			errs = append(errs, fmt.Errorf("server: %w", err))
@@ -313,15 +283,12 @@ func (s *Server) check() ([]*hub.Policy, error) {
 	return policies, errors.Join(errs...)
 }
 
-// app finds an application by key; empty means the default one.
-func (s *Server) app(key string) *hub.App {
-	if key == "" {
-		return s.first
-	}
-	return s.apps["key:"+key]
-}
-
-// ServeHTTP serves everything: WebSockets, the HTTP API, authorization for browsers, health.
+// ServeHTTP serves everything, by path: plain WebSockets at Config.Path and /app (docs/protocol-ws.md); Pusher clients
+// at /app/{key} (Pusher Channels documentation, "Pusher Channels Protocol"); /apps/{id}/… for other programs that
+// publish and ask (its "HTTP API reference"); auth and user-auth under /broadcasting/ and /pusher/ for browsers that
+// need signatures (auth.Auth.Handler); GET /health, and GET /ready, which is 503 once Shutdown has begun. A router may
+// give it all of them or some; a middleware whose ResponseWriter has neither Hijack nor Unwrap keeps WebSockets from
+// being served.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // next spreads connections over the loops.

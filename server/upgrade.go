@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -80,21 +81,14 @@ func (s *Server) session(h *handshake) (lc *loop.Conn, handler loop.Handler, beg
 			}
 			c.Library(h.library)
 			c.Start(h.app, h.user, h.deflate, end)
-			s.stopLate(c)
+			s.stillServed(h.app, c.Stop)
 		}
 	}
 	c := s.bun.New()
 	lc, handler = c.Loop()
 	return lc, handler, func() {
 		c.Start(h.app, h.user, h.deflate, end)
-		s.stopLate(c)
-	}
-}
-
-// stopLate ends a session that began so late that Shutdown may have passed its loop already.
-func (s *Server) stopLate(c interface{ Stop(*hub.Error) }) {
-	if s.draining.Load() {
-		c.Stop(restarting)
+		s.stillServed(h.app, c.Stop)
 	}
 }
 
@@ -125,6 +119,10 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 		h.refused = &hub.Error{Code: code, Message: no.why}
 		h.answer = ws.AppendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), ws.Upgrade{})
 		return h, nil
+	}
+	if s.draining.Load() { // asked now, since the application may have taken its time
+		h.release()
+		return nil, &refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
 	}
 	up := ws.Upgrade{Deflate: !s.cfg.NoCompression && ws.NegotiateDeflate(r.Header)}
 	for _, line := range r.Header["Sec-Websocket-Protocol"] {
@@ -181,11 +179,11 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		refuse(w, no.status, no.why)
 		return
 	}
-	conn, rw, err := http.NewResponseController(w).Hijack()
+	conn, rw, err := hijack(w)
 	if err != nil {
 		h.release()
-		s.log.Error("a WebSocket cannot be taken over: some middleware's ResponseWriter has neither Hijack nor Unwrap", "error", err)
-		refuse(w, http.StatusInternalServerError, "the connection cannot be upgraded behind this server's middleware")
+		s.log.Error("a WebSocket cannot be taken over from net/http", "path", r.URL.Path, "error", err)
+		refuse(w, http.StatusInternalServerError, "the connection cannot be upgraded behind this server's middleware; its log names the cause")
 		return
 	}
 	conn.SetDeadline(noDeadline)
@@ -194,6 +192,11 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		first, _ = rw.Reader.Peek(n)
 		first = append([]byte(nil), first...)
 	}
+	s.take(conn, first, h)
+}
+
+// take makes a connection whose handshake came through net/http a client; first is what it has sent since.
+func (s *Server) take(conn net.Conn, first []byte, h *handshake) {
 	if p, wrapped := conn.(*prefixed); wrapped { // and what the loop read with it before it left it to net/http
 		first, conn = append(first, p.first...), p.Conn
 	}
@@ -205,6 +208,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		lc.Feed(first)
 	}
 	fd, ok := -1, false
+	var err error
 	if l.Polls() {
 		fd, ok = descriptor(conn)
 	}
@@ -231,6 +235,46 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		}
 		conn.Close()
 	}
+}
+
+// hijack takes the connection from under a chain of ResponseWriters. The outermost that has Hijack is asked first, since
+// it may keep books of its own; but some look for Hijack only one step further, not knowing Unwrap, and fail or panic
+// where that step does not have it, so that the next one is asked.
+func hijack(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+	chain := []http.ResponseWriter{w}
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = u.Unwrap()
+		chain = append(chain, w)
+	}
+	if _, ok := w.(http.Hijacker); !ok { // asked before anybody's Hijack: gin's spoils the response for the refusal
+		return nil, nil, fmt.Errorf("the ResponseWriter %T has neither Hijack nor Unwrap: "+
+			"leave its middleware out for this path, or give it a method Unwrap() http.ResponseWriter", w)
+	}
+	var errs []error
+	for _, w := range chain {
+		if h, ok := w.(http.Hijacker); ok {
+			conn, rw, err := try(h)
+			if err == nil {
+				return conn, rw, nil
+			}
+			errs = append(errs, fmt.Errorf("%T: %w", w, err))
+		}
+	}
+	return nil, nil, errors.Join(errs...)
+}
+
+// try is Hijack, with a panic as an error.
+func try(h http.Hijacker) (conn net.Conn, rw *bufio.ReadWriter, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in Hijack: %v", p)
+		}
+	}()
+	return h.Hijack()
 }
 
 // descriptor takes the socket out of a plain TCP connection, whose Go side is closed: the loop has its own.

@@ -162,7 +162,7 @@ func TestManyWaitingCommandsHoldTheConnectionAndLoseNothing(t *testing.T) {
 				p.want(ws.OpText, `{"event":"pong","id":"after 63"}`)
 				eventually(t, "the connection is held", func() bool {
 					held := make(chan bool, 1)
-					s.hub.Each(hub.Select{App: s.first.ID, Socket: id}, func(c *hub.Client) { held <- c.Held() })
+					s.hub.Each(hub.Select{App: s.appID(""), Socket: id}, func(c *hub.Client) { held <- c.Held() })
 					return <-held
 				})
 				q := s.dial("") // others go on

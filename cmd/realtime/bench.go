@@ -13,31 +13,33 @@ import (
 type benchCommand struct {
 	Work        string        `arg:"" enum:"fanout,echo,connect,idle" default:"fanout" help:"What the server is asked to do: fanout, echo, connect or idle."`
 	URL         string        `default:"ws://127.0.0.1:6001/ws" placeholder:"URL" help:"The server's WebSocket endpoint (${default})."`
-	Protocol    string        `enum:"ws,pusher" default:"ws" help:"What clients speak: ws or pusher, which publishes over HTTP (${default})."`
+	Protocol    string        `enum:"ws,pusher" default:"ws" placeholder:"NAME" help:"What clients speak: ws or pusher, which publishes over HTTP (${default})."`
 	AppID       string        `default:"1" placeholder:"ID" help:"The app's id, for pusher (${default})."`
-	Key         string        `help:"The app's key, for pusher." env:"PUSHER_APP_KEY"`
-	Secret      string        `help:"The app's secret, for pusher; or $$PUSHER_APP_SECRET." env:"PUSHER_APP_SECRET"`
-	Batch       int           `default:"1" help:"Messages in one HTTP request, for pusher (${default})."`
-	Token       string        `help:"A token that lets the publisher publish (a JWT with a publish claim)."`
+	Key         string        `placeholder:"KEY" help:"The app's key, for pusher." env:"PUSHER_APP_KEY"`
+	Secret      string        `placeholder:"SECRET" help:"The key's secret, for pusher. Other users of this machine can see it here; in the environment they cannot." env:"PUSHER_APP_SECRET"`
+	Batch       int           `default:"1" placeholder:"N" help:"Messages in one HTTP request, for pusher (${default})."`
+	Token       string        `placeholder:"JWT" help:"A token that lets the publisher publish, for ws: a JWT with a publish claim."`
 	Insecure    bool          `help:"Accept any certificate."`
-	Channels    int           `default:"1" help:"Channels of a fan-out (${default})."`
-	Subscribers int           `default:"1000" help:"Subscribers of each channel (${default})."`
-	PerConn     int           `default:"1" help:"Channels of each connection (${default})."`
-	Publishers  int           `default:"1" help:"Publishing connections (${default})."`
-	Rate        float64       `help:"Messages per second; without it, as fast as they are received."`
-	Messages    int           `help:"End a fan-out after so many messages."`
-	Size        int           `default:"128" help:"Bytes of JSON in a message (${default})."`
+	Channels    int           `default:"1" placeholder:"N" help:"Channels of a fan-out (${default})."`
+	Subscribers int           `default:"1000" placeholder:"N" help:"Subscribers of each channel (${default})."`
+	PerConn     int           `default:"1" placeholder:"N" help:"Channels of each connection (${default})."`
+	Publishers  int           `default:"1" placeholder:"N" help:"Publishing connections (${default})."`
+	Rate        float64       `placeholder:"N" help:"Messages per second; without it, as fast as they are received."`
+	Messages    int           `placeholder:"N" help:"End a fan-out after so many messages, instead of after --duration."`
+	Size        int           `default:"128" placeholder:"BYTES" help:"Bytes of JSON in a message (${default})."`
 	Except      bool          `help:"Leave another subscriber out of each message."`
-	Connections int           `help:"Connections of echo, connect and idle (100)."`
-	Duration    time.Duration `default:"5s" help:"How long to measure (${default})."`
-	Warmup      time.Duration `default:"1s" help:"How long to run before that (${default})."`
-	PID         int           `help:"The server's process on this machine, to report its CPU time and memory."`
+	Connections int           `placeholder:"N" help:"Connections of echo, connect and idle (100); in a fan-out, those that ping beside it (none)."`
+	Duration    time.Duration `default:"5s" placeholder:"TIME" help:"How long to measure (${default})."`
+	Warmup      time.Duration `default:"1s" placeholder:"TIME" help:"How long to run before that (${default})."`
+	PID         int           `placeholder:"PID" help:"The server's process on this machine, to report its CPU time and memory."`
 	JSON        bool          `name:"json" help:"Print the result as JSON."`
 }
 
 func (benchCommand) Help() string {
-	return `Every message is numbered, and every connection checks that none is lost, doubled or out of order: if one is, the
-exit code is 1. Linux only.
+	return `fanout publishes messages to channels with many subscribers, echo keeps one ping under way on every connection,
+connect opens and subscribes connections as fast as the server takes them, and idle measures the memory that subscribed
+connections hold. Every message is numbered, and every connection checks that none is lost, doubled or out of order: if
+one is, the exit code is 1. Linux only.
 
 Examples:
 

@@ -11,8 +11,8 @@ import (
 )
 
 type configCommand struct {
-	Check configCheck `cmd:"" help:"Say everything that is wrong with a file, or print what is in effect."`
-	Which configWhich `cmd:"" help:"Print the policy that holds for a channel, and where it is written."`
+	Check configCheck `cmd:"" help:"Say all that is wrong with a file, or print what is in effect."`
+	Which configWhich `cmd:"" help:"Print the policy of a channel, and where it is written."`
 }
 
 type configCheck struct {
@@ -20,7 +20,8 @@ type configCheck struct {
 }
 
 func (configCheck) Help() string {
-	return `A correct file is printed with the environment and the defaults of driver and address in it, secrets masked.
+	return `What is in effect is the file, the environment over it, and the defaults of driver and address; secrets are masked. A
+file with mistakes exits with 1, and stderr has each with its line.
 
 Example:
 
@@ -46,7 +47,7 @@ type configWhich struct {
 }
 
 func (configWhich) Help() string {
-	return "Example:\n\n    realtime config which private-orders.1 --config config/realtime.yaml"
+	return "The first pattern of the file that matches holds; without one, the defaults do.\n\nExample:\n\n    realtime config which private-orders.1 --config config/realtime.yaml"
 }
 
 func (c *configWhich) Run(t terminal) error {

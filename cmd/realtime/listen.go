@@ -27,13 +27,14 @@ const (
 
 type listen struct {
 	Channels []string `arg:"" name:"channel" help:"Channels' names with their prefixes, such as private-orders.1."`
-	URL      string   `default:"ws://127.0.0.1:6001/ws" help:"The server (${default})."`
-	Token    string   `help:"A JSON Web Token that says who listens."`
+	URL      string   `default:"ws://127.0.0.1:6001/ws" placeholder:"URL" help:"The server (${default})."`
+	Token    string   `placeholder:"JWT" help:"A JSON Web Token that says who listens, and to which private channels."`
 	JSON     bool     `name:"json" help:"Print the server's frames as they come, one a line."`
 }
 
 func (listen) Help() string {
-	return `Ends on Ctrl-C. A connection that is lost is made again; what was sent meanwhile is missed.
+	return `Prints time, channel, event and data, a line each, until Ctrl-C, and exits with 0 then. A connection that is lost is
+made again; what was sent meanwhile is missed. When the server refuses the connection, or all channels, it exits with 1.
 
 Examples:
 

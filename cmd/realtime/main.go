@@ -8,24 +8,33 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 )
 
-// Exit codes.
+// Exit codes, as about says them.
 const (
 	exitOK     = 0
 	exitFailed = 1 // the command ran, and what it was for did not happen
 	exitUsage  = 2 // the command line makes no sense
 )
 
+const about = `Realtime broadcasting: one event, every client.
+
+Exit codes:
+
+    0  it is done
+    1  it could not be done, and stderr says why
+    2  the command line is wrong`
+
 // commands is the command line: a file for each.
 type commands struct {
 	Serve   serve         `cmd:"" help:"Run the server."`
 	Publish publish       `cmd:"" help:"Send one event to a channel."`
 	Listen  listen        `cmd:"" help:"Print the events of channels as they come."`
-	Bench   benchCommand  `cmd:"" help:"Load a server and check that it loses nothing."`
+	Bench   benchCommand  `cmd:"" help:"Put load on a server, and check that it loses nothing."`
 	Config  configCommand `cmd:"" help:"Check a configuration file, or ask what it means."`
 	Version version       `cmd:"" help:"Print the version."`
 }
@@ -54,16 +63,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 			panic(p)
 		}
 	}()
-	var c commands
-	k, err := kong.New(&c, kong.Name("realtime"), kong.Description("Realtime broadcasting: one event, every client."),
-		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
-	if err != nil {
-		panic(err) // the commands above are wrong
+	if len(args) == 0 {
+		run(ctx, []string{"--help"}, stderr, stderr)
+		return exitUsage
 	}
-	parsed, err := k.Parse(args)
+	if args[0] == "help" { // "help serve"
+		args = append(slices.Clone(args[1:]), "--help")
+	}
+	parsed, err := parser(stdout, stderr).Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "realtime: %v\n", err)
+		fmt.Fprintf(stderr, "realtime: %v\n\"realtime help\" and \"realtime COMMAND --help\" say what there is.\n", err)
 		return exitUsage
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
@@ -75,6 +84,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return exitFailed
 	}
 	return exitOK
+}
+
+func parser(stdout, stderr io.Writer) *kong.Kong {
+	k, err := kong.New(new(commands), kong.Name("realtime"), kong.Description(about),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		panic(err) // the commands above are wrong
+	}
+	k.Model.HelpFlag.Help = "Show this help."
+	return k
 }
 
 // usageError is a mistake in the command line that the parser cannot see.

@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -288,9 +290,9 @@ func TestMistakes(t *testing.T) {
 		code int
 		said string // stderr contains it
 	}{
-		{nil, exitUsage, "expected one of"},
-		{[]string{"srve"}, exitUsage, "unexpected argument srve"},
-		{[]string{"publish", "orders", "E", "1"}, exitUsage, "missing flags: --key"},
+		{nil, exitUsage, "Usage: realtime <command>"},
+		{[]string{"srve"}, exitUsage, "unexpected argument srve, did you mean \"serve\"?\n\"realtime help\" and"},
+		{[]string{"publish", "orders", "E", "1"}, exitUsage, "missing flags: --key=KEY, --secret=SECRET"},
 		{publish("orders", "E"), exitUsage, `expected "<json>"`},
 		{publish("orders", "E", "hello"), exitUsage, `the data is not JSON: "hello"`},
 		{publish("orders", "E", "1", "--url", "ftp://x"), exitUsage, `--url "ftp://x" is not of the form`},
@@ -411,11 +413,66 @@ encrypted    false
 func TestEveryHelpHasAnExampleAndNoSecret(t *testing.T) {
 	clean(t)
 	t.Setenv("PUSHER_APP_SECRET", "hush")
-	for _, c := range [][]string{{"serve"}, {"publish"}, {"listen"}, {"config", "check"}, {"config", "which"}, {"version"}} {
+	for _, c := range [][]string{{"serve"}, {"publish"}, {"listen"}, {"bench"}, {"config", "check"}, {"config", "which"}, {"version"}} {
 		code, out, bad := command(t, append(c, "--help")...)
 		if code != exitOK || bad != "" || !strings.Contains(out, "    realtime "+strings.Join(c, " ")) || strings.Contains(out, "hush") {
 			t.Errorf("help of %q ends with %d and prints\n%s%s", c, code, out, bad)
 		}
+	}
+}
+
+func TestHelpSaysExitCodes(t *testing.T) {
+	code, out, bad := command(t, "help")
+	if want := "    0  it is done\n    1  it could not be done, and stderr says why\n    2  the command line is wrong\n"; code != exitOK || bad != "" || !strings.Contains(out, want) {
+		t.Errorf("help ends with %d and prints\n%s%s", code, out, bad)
+	}
+	if _, same, _ := command(t, "--help"); same != out {
+		t.Errorf("--help prints\n%s", same)
+	}
+	_, out, _ = command(t, "help", "config", "check")
+	if _, want, _ := command(t, "config", "check", "--help"); out != want || !strings.HasPrefix(out, "Usage: realtime config check ") {
+		t.Errorf("help of a command prints\n%s", out)
+	}
+}
+
+// TestDocumentedCommandsAreCommands parses the command lines that pages and helps show.
+func TestDocumentedCommandsAreCommands(t *testing.T) {
+	clean(t)
+	t.Setenv("PUSHER_APP_KEY", "key")
+	t.Setenv("PUSHER_APP_SECRET", "secret")
+	example := regexp.MustCompile("(?m)^(?:    )?(?:go run ./cmd/)?realtime (.*)$")
+	word := regexp.MustCompile(`'[^']*'|"[^"]*"|[^ ]+`)
+	check := func(source, text string, lines int) {
+		t.Helper()
+		found := example.FindAllStringSubmatch(text, -1)
+		if len(found) != lines {
+			t.Errorf("%s shows %d command lines, not the %d that this test knows", source, len(found), lines)
+		}
+		for _, m := range found {
+			line, _, _ := strings.Cut(m[1], " | ")
+			line, _, _ = strings.Cut(line, "  # ")
+			line = strings.ReplaceAll(line, "$(pidof realtime)", "1")
+			var args []string
+			for _, w := range word.FindAllString(line, -1) {
+				args = append(args, strings.Trim(w, `'"`))
+			}
+			if _, err := parser(io.Discard, io.Discard).Parse(args); err != nil {
+				t.Errorf("%s: realtime %s: %v", source, m[1], err)
+			}
+		}
+	}
+	for page, lines := range map[string]int{"../../README.md": 8, "../../docs/getting-started.md": 2} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(page, string(text), lines)
+	}
+	for _, h := range []struct {
+		help  interface{ Help() string }
+		lines int
+	}{{serve{}, 3}, {publish{}, 2}, {listen{}, 2}, {benchCommand{}, 3}, {configCheck{}, 1}, {configWhich{}, 1}, {version{}, 1}} {
+		check(fmt.Sprintf("the help of %T", h.help), h.help.Help(), h.lines)
 	}
 }
 

@@ -22,21 +22,22 @@ const publishTime = 30 * time.Second
 type publish struct {
 	Channel string `arg:"" help:"The channel's name with its prefix, such as private-orders.1."`
 	Event   string `arg:"" help:"The event's name."`
-	JSON    string `arg:"" name:"json" help:"Its data."`
-	URL     string `default:"http://127.0.0.1:6001" help:"The server (${default})."`
+	JSON    string `arg:"" name:"json" help:"Its data: JSON, so a text needs its quotes."`
+	URL     string `default:"http://127.0.0.1:6001" placeholder:"URL" help:"The server (${default})."`
 	AppID   string `default:"1" env:"PUSHER_APP_ID" placeholder:"ID" help:"The app's id (${default})."`
-	Key     string `env:"PUSHER_APP_KEY" required:"" help:"The app's key."`
-	Secret  string `env:"PUSHER_APP_SECRET" required:"" help:"Its secret. Others on this machine can see it here; in the environment they cannot."`
+	Key     string `env:"PUSHER_APP_KEY" required:"" placeholder:"KEY" help:"The app's key."`
+	Secret  string `env:"PUSHER_APP_SECRET" required:"" placeholder:"SECRET" help:"The key's secret. Other users of this machine can see it here; in the environment they cannot."`
 	Except  string `placeholder:"SOCKET-ID" help:"A connection that does not get the event, such as 123.456."`
-	ID      string `help:"The message's id: sent twice within two minutes, it is delivered once."`
+	ID      string `placeholder:"ID" help:"The message's id: what is sent twice with one id, within two minutes, is delivered once."`
 }
 
 func (publish) Help() string {
-	return `Prints nothing when the server has accepted the event.
+	return `Prints nothing and exits with 0 when the server has accepted the event.
 
-Example:
+Examples:
 
-    realtime publish orders OrderShipped '{"orderId":"1"}' --key key --secret secret`
+    realtime publish orders OrderShipped '{"orderId":"1"}' --key key --secret secret
+    realtime publish notifications new-message '"Hello!"'  # with $PUSHER_APP_KEY and $PUSHER_APP_SECRET`
 }
 
 func (c *publish) Run(ctx context.Context) error {

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/config"
@@ -14,17 +17,22 @@ import (
 )
 
 type serve struct {
-	Demo      bool     `help:"Serve the demo: a page on this machine whose order form broadcasts to the listeners beside it."`
-	Config    string   `placeholder:"FILE" help:"Serve what this file says. Without it: public channels, pages of the same origin, this machine only."`
-	Addr      string   `placeholder:"HOST:PORT" help:"Listen here instead of where the file says (without one, 127.0.0.1:6001)."`
-	Origin    []string `placeholder:"ORIGIN" help:"A web page's origin that may connect, such as https://shop.example; may be repeated."`
-	AppID     string   `placeholder:"ID" help:"The id of the app of --app-key (1)."`
-	AppKey    string   `placeholder:"KEY" help:"A key that may publish and sign."`
-	AppSecret string   `placeholder:"SECRET" help:"Its secret. Others on this machine can see it here; $$PUSHER_APP_SECRET they cannot."`
+	Demo      bool     `help:"Serve the demo instead: a page, for this machine only, whose order form broadcasts to the listeners beside it."`
+	Config    string   `placeholder:"FILE" help:"Serve what this file says (docs/configuration.md). Without it: public channels only, to pages of the server's own origin, on this machine."`
+	Addr      string   `placeholder:"HOST:PORT" help:"Listen here, whatever the file says (without either, 127.0.0.1:6001)."`
+	Origin    []string `placeholder:"ORIGIN" help:"Web pages' origins that may connect besides the file's, such as https://shop.example."`
+	AppID     string   `placeholder:"ID" help:"The app whose key --app-key is (1)."`
+	AppKey    string   `placeholder:"KEY" help:"The key with which programs may publish, and sign for clients."`
+	AppSecret string   `placeholder:"SECRET" help:"The key's secret. Other users of this machine can see it here; in $$PUSHER_APP_SECRET they cannot."`
 }
 
 func (serve) Help() string {
-	return `The environment is read too: PUSHER_APP_ID, PUSHER_APP_KEY and PUSHER_APP_SECRET, REALTIME_ORIGINS and others.
+	return `Prints the address that clients connect to, and serves until Ctrl-C or SIGTERM; then it takes at most 30 s to write what
+is queued and to tell its clients to come back, and exits with 0. SIGHUP reads the file's applications again: keys
+come and go, and no connection of an application that stays is dropped.
+
+The environment is over the file: PUSHER_APP_ID, PUSHER_APP_KEY and PUSHER_APP_SECRET, REALTIME_HOST, REALTIME_PORT,
+REALTIME_ORIGINS, REALTIME_JWT_SECRET.
 
 Examples:
 
@@ -68,6 +76,23 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 	if app.Server == nil {
 		return fmt.Errorf("driver %q (%s) has no server to run", app.Config.Driver, app.Config.Where("driver"))
 	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+			}
+			if err := app.Reload(); err != nil {
+				logger.Error("the configuration was not read again", "error", err)
+			} else {
+				logger.Info("the applications of the configuration are in effect")
+			}
+		}
+	}()
 	addr := c.Addr
 	if addr == "" {
 		addr = app.Addr()

@@ -22,7 +22,8 @@ var Channels = []string{"drivertest.a", "drivertest.b", "private-drivertest.c"}
 // MaxWaiting is the most messages, counted once per channel, that the suite sends before it calls next.
 const MaxWaiting = 1500
 
-// Harness builds a driver and a way to see what came out at its far end.
+// Harness builds a driver and a way to see what came out at its far end. What it starts ends with the subtest it is
+// given, by t.Cleanup.
 type Harness struct {
 	// New builds a fresh driver for one subtest, and next, which waits for the next message at the far end
 	// and fails t when none comes. A nil next is a driver without a far end: what needs one is skipped.
@@ -33,24 +34,53 @@ type Harness struct {
 	// PerChannel says that a message to several channels arrives as one per channel, each with that channel
 	// in Channels, and in any order: what clients see. Otherwise it arrives as one, with all its channels.
 	PerChannel bool
-	// NoExcept says that the far end cannot tell who is left out.
+	// NoExcept says that the messages at the far end do not tell who is left out. Where clients are the far end,
+	// Listeners shows it by who hears.
 	NoExcept bool
+	// Listeners builds a fresh driver whose far end are clients: one for each of users, whose identity it has, "" being
+	// nobody's. Each is subscribed to all of Channels before Listeners returns, and keeps up to MaxWaiting messages. Nil
+	// is a driver whose clients are out of reach: what is about who hears is skipped.
+	Listeners func(t *testing.T, users []string) (realtime.Driver, []Listener)
 	// MaxData is the most bytes of data that arrive whole. Zero is no limit the suite would reach.
 	MaxData int
 }
 
-// Run runs the suite.
+// Listener is one client at a driver's far end.
+type Listener struct {
+	// SocketID is its connection's, "123.456".
+	SocketID string
+	// Next waits for the next message it hears, with its one channel in Channels, and fails t when none comes. It is
+	// called on the subtest's goroutine.
+	Next func() realtime.Message
+}
+
+// users are those of the listeners the suite asks for.
+var users = []string{"ada", "ada", "grace", ""}
+
+// Run runs the suite, one subtest a sentence. What a Harness leaves out is skipped, and said.
 func Run(t *testing.T, h Harness) {
 	for _, c := range contract {
 		t.Run(strings.ReplaceAll(c.sentence, " ", "_"), func(t *testing.T) {
-			d, next := h.New(t)
-			if c.farEnd && next == nil {
+			e := end{TB: t, h: h}
+			if c.needs == listeners {
+				if h.Listeners == nil {
+					t.Skip("the driver's clients are out of reach")
+				}
+				e.d, e.all = h.Listeners(t, slices.Clone(users))
+				if len(e.all) != len(users) {
+					t.Fatalf("the harness made %d listeners for %d users", len(e.all), len(users))
+				}
+				c.check(e)
+				return
+			}
+			e.d, e.next = h.New(t)
+			if c.needs != nothing && e.next == nil {
 				t.Skip("the driver has no far end to look at")
 			}
-			if c.excepts && h.NoExcept {
-				t.Skip("the far end cannot tell who is left out")
+			if c.needs == excepts && h.NoExcept {
+				t.Skip("the far end's messages do not tell who is left out")
 			}
-			c.check(end{t, h, d, next})
+			c.check(e)
 		})
 	}
 }
@@ -61,21 +91,33 @@ type end struct {
 	h    Harness
 	d    realtime.Driver
 	next func() realtime.Message
+	all  []Listener // one for each of users
 }
+
+// need is what a check looks at.
+type need int
+
+const (
+	nothing need = iota
+	farEnd
+	excepts   // the far end, and who is left out
+	listeners // clients
+)
 
 var contract = []struct {
 	sentence string
-	farEnd   bool
-	excepts  bool
+	needs    need
 	check    func(end)
 }{
-	{"event, channel and data arrive byte for byte", true, false, checkBytes},
-	{"a message arrives on each of its channels", true, false, checkChannels},
-	{"exclusions arrive, or Send refuses them", true, true, checkExcept},
-	{"one goroutine's messages stay in order per channel", true, false, checkOrder},
-	{"concurrent sends are neither lost nor doubled", true, false, checkConcurrent},
-	{"an ended ctx is an error, and nothing is sent", false, false, checkContext},
-	{"the message is neither changed nor kept", false, false, checkMessage},
+	{"event, channel and data arrive byte for byte", farEnd, checkBytes},
+	{"a message arrives on each of its channels", farEnd, checkChannels},
+	{"exclusions arrive, or Send refuses them", excepts, checkExcept},
+	{"who is left out does not hear, and everybody else does", listeners, checkHearers},
+	{"a user's message reaches that user's connections only", listeners, checkUser},
+	{"one goroutine's messages stay in order per channel", farEnd, checkOrder},
+	{"concurrent sends are neither lost nor doubled", farEnd, checkConcurrent},
+	{"an ended ctx is an error, and nothing is sent", nothing, checkContext},
+	{"the message is neither changed nor kept", nothing, checkMessage},
 }
 
 func checkBytes(e end) {
@@ -146,6 +188,73 @@ func checkExcept(e end) {
 		e.want(m)
 	}
 	e.wantNothing()
+}
+
+func checkHearers(e end) {
+	const ada1, ada2, grace, nobody = 0, 1, 2, 3
+	for i, tt := range []struct {
+		sockets []string
+		users   []string
+		hear    []int
+	}{
+		{hear: []int{ada1, ada2, grace, nobody}},
+		{sockets: []string{e.all[ada1].SocketID}, hear: []int{ada2, grace, nobody}},
+		{sockets: []string{e.all[nobody].SocketID, e.all[grace].SocketID}, hear: []int{ada1, ada2}},
+		{users: []string{"ada"}, hear: []int{grace, nobody}},
+		{users: []string{"grace"}, sockets: []string{e.all[ada2].SocketID}, hear: []int{ada1, nobody}},
+		{users: []string{"ada", "grace"}, sockets: []string{e.all[nobody].SocketID}},
+		{users: []string{"nobody"}, sockets: []string{"0.0"}, hear: []int{ada1, ada2, grace, nobody}},
+	} {
+		m := message("left out", fmt.Sprint(i))
+		m.ExceptSockets, m.ExceptUsers = tt.sockets, tt.users
+		sent := clone(m)
+		if err := e.d.Send(e.Context(), &sent); err != nil {
+			e.Logf("sockets %q and users %q are refused: %v", tt.sockets, tt.users, err)
+			continue
+		}
+		m.ExceptSockets, m.ExceptUsers = nil, nil
+		for _, l := range tt.hear {
+			e.listener(l).want(m)
+		}
+	}
+	e.wantNothing()
+}
+
+func checkUser(e end) {
+	for i, tt := range []struct {
+		user string
+		hear []int
+	}{
+		{"ada", []int{0, 1}},
+		{"grace", []int{2}},
+		{"nobody", nil},
+	} {
+		m := message("to a user", fmt.Sprint(i))
+		m.Channels = []string{"#server-to-user-" + tt.user}
+		e.send(m)
+		for _, l := range tt.hear {
+			e.listener(l).want(m)
+		}
+	}
+	e.wantNothing()
+}
+
+// listener is the end of one client.
+func (e end) listener(i int) end {
+	e.next, e.all = e.all[i].Next, nil
+	e.TB = named{e.TB, fmt.Sprintf("listener %d of user %q: ", i, users[i])}
+	return e
+}
+
+// named says whose failure it is.
+type named struct {
+	testing.TB
+	name string
+}
+
+func (n named) Fatalf(format string, args ...any) {
+	n.Helper()
+	n.TB.Fatalf("%s"+format, append([]any{n.name}, args...)...)
 }
 
 func checkOrder(e end) {
@@ -293,6 +402,11 @@ func (e end) wantNothing() {
 		last := message("last", `"last"`)
 		last.Channels = []string{c}
 		e.send(last)
-		e.want(last)
+		for i := range e.all {
+			e.listener(i).want(last)
+		}
+		if e.all == nil {
+			e.want(last)
+		}
 	}
 }

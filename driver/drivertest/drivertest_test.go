@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -34,16 +36,45 @@ func sound(perChannel bool) Harness {
 				}
 				return nil
 			})
-			return d, func() realtime.Message {
-				select {
-				case m := <-far:
-					return m
-				default:
-					return realtime.Message{Event: "(nothing came)"}
-				}
-			}
+			return d, receive(far)
 		},
+		Listeners: clients,
 	}
+}
+
+func receive(far <-chan realtime.Message) func() realtime.Message {
+	return func() realtime.Message {
+		select {
+		case m := <-far:
+			return m
+		default:
+			return realtime.Message{Event: "(nothing came)"}
+		}
+	}
+}
+
+// clients are listeners made of Go channels.
+func clients(_ *testing.T, users []string) (realtime.Driver, []Listener) {
+	var all []Listener
+	var far []chan realtime.Message
+	for i := range users {
+		far = append(far, make(chan realtime.Message, MaxWaiting))
+		all = append(all, Listener{SocketID: fmt.Sprintf("1.%d", i), Next: receive(far[i])})
+	}
+	return realtime.DriverFunc(func(_ context.Context, m *realtime.Message) error {
+		for _, c := range m.Channels {
+			one := clone(*m)
+			one.Channels, one.ExceptSockets, one.ExceptUsers = []string{c}, nil, nil
+			to, private := strings.CutPrefix(c, "#server-to-user-")
+			for i, u := range users {
+				if private && u != to || slices.Contains(m.ExceptSockets, all[i].SocketID) || u != "" && slices.Contains(m.ExceptUsers, u) {
+					continue
+				}
+				far[i] <- one
+			}
+		}
+		return nil
+	}), all
 }
 
 func TestSoundDrivers(t *testing.T) {
@@ -123,6 +154,54 @@ func TestFaultyDrivers(t *testing.T) {
 				return next(ctx, &c)
 			}
 		}},
+		{"tells the second excluded socket", "who is left out does not hear, and everybody else does", func(next send) send {
+			return func(ctx context.Context, m *realtime.Message) error {
+				c := clone(*m)
+				c.ExceptSockets = c.ExceptSockets[:min(1, len(c.ExceptSockets))]
+				return next(ctx, &c)
+			}
+		}},
+		{"tells the excluded user", "who is left out does not hear, and everybody else does", func(next send) send {
+			return func(ctx context.Context, m *realtime.Message) error {
+				c := clone(*m)
+				c.ExceptUsers = nil
+				return next(ctx, &c)
+			}
+		}},
+		{"tells nobody where somebody is left out", "who is left out does not hear, and everybody else does", func(next send) send {
+			return func(ctx context.Context, m *realtime.Message) error {
+				if len(m.ExceptSockets)+len(m.ExceptUsers) > 0 {
+					return nil
+				}
+				return next(ctx, m)
+			}
+		}},
+		{"drops a user's message", "a user's message reaches that user's connections only", func(next send) send {
+			return func(ctx context.Context, m *realtime.Message) error {
+				if strings.HasPrefix(m.Channels[0], "#") {
+					return nil
+				}
+				return next(ctx, m)
+			}
+		}},
+		{"tells one connection of a user", "a user's message reaches that user's connections only", func(next send) send {
+			return func(ctx context.Context, m *realtime.Message) error {
+				c := clone(*m)
+				if strings.HasPrefix(m.Channels[0], "#") {
+					c.ExceptSockets = []string{"1.1"}
+				}
+				return next(ctx, &c)
+			}
+		}},
+		{"tells everybody what is for a user", "a user's message reaches that user's connections only", func(next send) send {
+			return func(ctx context.Context, m *realtime.Message) error {
+				c := clone(*m)
+				if strings.HasPrefix(m.Channels[0], "#") {
+					c.Channels = []string{"#server-to-user-ada", "#server-to-user-grace"}
+				}
+				return next(ctx, &c)
+			}
+		}},
 		{"reorders now and then", "one goroutine's messages stay in order per channel", func(next send) send {
 			var held *realtime.Message
 			n := 0
@@ -194,10 +273,14 @@ func TestFaultyDrivers(t *testing.T) {
 				if c.sentence != tt.sentence {
 					continue
 				}
-				h := sound(false)
-				d, next := h.New(t)
-				faulty := realtime.DriverFunc(tt.wrap(d.Send))
-				if !fails(t, func(tb testing.TB) { c.check(end{tb, h, faulty, next}) }) {
+				e := end{h: sound(false)}
+				if c.needs == listeners {
+					e.d, e.all = e.h.Listeners(t, users)
+				} else {
+					e.d, e.next = e.h.New(t)
+				}
+				e.d = realtime.DriverFunc(tt.wrap(e.d.Send))
+				if !fails(t, func(tb testing.TB) { e.TB = tb; c.check(e) }) {
 					t.Errorf("a driver that %s keeps the sentence %q", tt.fault, tt.sentence)
 				}
 				return

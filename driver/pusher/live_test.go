@@ -141,10 +141,33 @@ func listen(t testing.TB, addr string, channels ...string) listener {
 
 // TestDriver: what a client of this module's server hears of what was sent over HTTP.
 func TestDriver(t *testing.T) {
-	drivertest.Run(t, drivertest.Harness{PerChannel: true, NoExcept: true, New: func(t *testing.T) (realtime.Driver, func() realtime.Message) {
+	drivertest.Run(t, drivertest.Harness{PerChannel: true, NoExcept: true, Listeners: listeners, New: func(t *testing.T) (realtime.Driver, func() realtime.Message) {
 		addr := serve(t)
 		return open(t, addr, pusher.Config{}), listen(t, addr, drivertest.Channels...).next
 	}})
+}
+
+// listeners are clients of these users at this module's server.
+func listeners(t *testing.T, users []string) (realtime.Driver, []drivertest.Listener) {
+	who := auth.New()
+	who.AllowAnonymous()
+	who.Identify(func(r *http.Request) (auth.User, error) { return auth.User{ID: r.Header.Get("User")}, nil })
+	who.Channel("drivertest.c", func(context.Context, *auth.User, auth.Params) (auth.Grant, error) { return auth.Grant{}, nil })
+	_, s := realtimetest.Server(t, server.Config{Auth: who, Apps: []server.App{{ID: "1", Keys: []auth.Key{{Key: key, Secret: secret}}}}}, nil)
+	var all []drivertest.Listener
+	for _, u := range users {
+		c, err := s.Connect(http.Header{"User": {u}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ch := range drivertest.Channels {
+			if err := c.Subscribe(ch); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all = append(all, drivertest.Listener{SocketID: c.SocketID, Next: c.Next})
+	}
+	return open(t, s.Addr, pusher.Config{}), all
 }
 
 func TestDriverWithBatches(t *testing.T) {

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/echo"
 )
 
 // What one request may hold (Pusher HTTP API, "POST event", "POST batch events").
@@ -174,16 +174,8 @@ func sealed(data []byte) bool {
 	return json.Unmarshal(data, &x) == nil && x.Nonce != "" && x.Ciphertext != ""
 }
 
-// eventName is the name on the wire: what laravel-echo makes of the same name and namespace when it listens.
-func (d *Driver) eventName(name string) string {
-	if d.cfg.EventNamespace == "" {
-		return name
-	}
-	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, `\`) {
-		return name[1:]
-	}
-	return strings.ReplaceAll(strings.Trim(d.cfg.EventNamespace, `.\`)+"."+name, ".", `\`)
-}
+// eventName is the name on the wire.
+func (d *Driver) eventName(name string) string { return echo.EventName(d.cfg.EventNamespace, name) }
 
 // send sends a message in as many requests as it takes.
 func (d *Driver) send(ctx context.Context, m *realtime.Message, info string) (map[string]ChannelInfo, error) {

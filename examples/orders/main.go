@@ -67,8 +67,6 @@ func open(ctx context.Context, s *shop.Shop) (*config.App, http.Handler, error) 
 	}
 	mux := http.NewServeMux()
 	s.Routes(mux)
-	if app.Server != nil { // some drivers have none
-		mux.Handle("/", app.Server)
-	}
+	mux.Handle("/", app)
 	return app, http.NewCrossOriginProtection().Handler(mux), nil
 }

@@ -40,6 +40,10 @@ var forbidden = []struct{ pkg, dep, why string }{
 	{"/internal/protocol/pusher", "/auth", "a protocol's room asks the hub"},
 	{"/internal/protocol/pusher", "/internal/protocol/bun", "protocols' rooms do not know each other"},
 	{"/internal/protocol/bun", "/internal/protocol/pusher", "protocols' rooms do not know each other"},
+	{"/internal/webhook", "/internal/hub", "webhooks are told, and know no subscriptions"},
+	{"/internal/webhook", "/internal/loop", "webhooks know no connections"},
+	{"/internal/webhook", "/internal/protocol/", "webhooks know no clients' protocol"},
+	{"/internal/webhook", "/server", "the server uses webhooks, not the other way round"},
 	{"/server", "/config", "configuration knows the server, not the other way round"},
 }
 

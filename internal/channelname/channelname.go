@@ -131,6 +131,29 @@ func Validate(wire string) error {
 	return nil
 }
 
+// Match reports whether a pattern, in which '*' stands for any characters, matches the whole name.
+func Match(pattern, name string) bool {
+	head, tail, star := strings.Cut(pattern, "*")
+	if !star {
+		return pattern == name
+	}
+	if !strings.HasPrefix(name, head) {
+		return false
+	}
+	name = name[len(head):]
+	for {
+		next, rest, more := strings.Cut(tail, "*")
+		if !more {
+			return strings.HasSuffix(name, tail)
+		}
+		i := strings.Index(name, next)
+		if i < 0 {
+			return false
+		}
+		name, tail = name[i+len(next):], rest
+	}
+}
+
 var allowed = func() (t [256]bool) {
 	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-=@,.;") {
 		t[c] = true

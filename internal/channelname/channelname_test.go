@@ -109,3 +109,19 @@ func FuzzWire(f *testing.F) {
 		}
 	})
 }
+
+func TestMatch(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"orders", "orders", true}, {"orders", "orders.1", false}, {"*", "", true}, {"*", "orders", true},
+		{"orders.*", "orders.", true}, {"orders.*", "orders.1.items", true}, {"orders.*", "my-orders.1", false},
+		{"*-news", "the-news", true}, {"*-news", "the-news-2", false}, {"a*a", "a", false}, {"a*a", "aa", true},
+		{"a*b*c", "abc", true}, {"a*b*c", "a-b-b-c", true}, {"a*b*c", "acb", false}, {"*ab*b", "ab", false}, {"**", "x", true}, {"", "", true}, {"", "x", false},
+	} {
+		if got := Match(c.pattern, c.name); got != c.want {
+			t.Errorf("Match(%q, %q) is %v", c.pattern, c.name, got)
+		}
+	}
+}

@@ -51,6 +51,8 @@ type Event struct {
 	// Text: what was published is no JSON but a text; Data is the JSON string of it.
 	Text bool
 	ID   string // for de-duplication; may be empty
+	// Own: the program that the server is embedded in sent it, under the name that its own events have.
+	Own bool
 
 	// What delivery leaves out.
 	ExceptSockets []ID

@@ -67,22 +67,6 @@ type ClientInfo struct {
 	Addr string
 }
 
-// App is one application among those a server serves.
-type App struct {
-	ID string
-	// Auth is the authorizer's own: keys.
-	Auth any
-	// NoClientEvents refuses client events, whatever the channels' policies say.
-	NoClientEvents bool
-	// SubscriptionCounts tells a channel's subscribers how many they are, except in presence channels.
-	SubscriptionCounts bool
-	// Watchlists tells users who sign in with a watchlist which of the others are online.
-	Watchlists bool
-	// AuthorizedWithin is how long a connection may take to sign in or to subscribe to what needs a grant; zero: for
-	// ever.
-	AuthorizedWithin time.Duration
-}
-
 // Session is a client's protocol. The hub calls it on the client's loop.
 type Session interface {
 	// Subscribed is the acknowledgement; the replay and the cached message in it follow it, and nothing comes between.
@@ -143,6 +127,7 @@ type Client struct {
 	id      ID
 	slot    uint32
 	gone    bool
+	watched bool // its user was counted as online
 	rates   [2]bucket
 }
 
@@ -188,7 +173,10 @@ func (c *Client) Identify(u *User) *Error {
 	if was == "" && u.ID != "" {
 		k := userKey{c.app.ID, u.ID}
 		c.branch.users[k] = append(c.branch.users[k], c)
-		c.hub.online(c.app, u.ID, 1)
+		if c.app.Settings().Watchlists {
+			c.watched = true
+			c.hub.online(c.app, u.ID, 1)
+		}
 	}
 	c.user = u
 	c.hook(HookEvent{Kind: Identified})
@@ -220,8 +208,10 @@ func (c *Client) Remove(reason string) {
 		} else {
 			b.users[k] = us
 		}
-		c.hub.online(c.app, c.user.ID, -1)
-		c.hub.unwatch(c)
+		if c.watched {
+			c.hub.online(c.app, c.user.ID, -1)
+			c.hub.unwatch(c)
+		}
 	}
 	c.waiting = nil
 	c.hook(HookEvent{Kind: Disconnected, Reason: reason})
@@ -361,8 +351,14 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 		return
 	}
 	out := &Subscribed{Channel: ch.key.Name, Tag: r.Tag, Again: again != nil}
+	if again == nil {
+		if ch.count++; ch.count == 1 {
+			h.happened(ch, HookEvent{Kind: ChannelOccupied})
+		}
+	}
+	var news *Delivery
 	if presence {
-		out.Me = h.enter(ch, g, again)
+		out.Me, news = ch.enter(g, again != nil)
 		out.Members = ch.list()
 	}
 	ch.trim(now)
@@ -381,8 +377,21 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 			out.CacheMiss = out.Cached == nil
 		}
 		out.Replay = slices.DeleteFunc(out.Replay, c.leftOut)
-		if ch.count++; ch.count == 1 {
-			h.hook(ch.key, HookEvent{Kind: ChannelOccupied, App: k.App, Channel: ch.key.Name})
+	}
+	late := again != nil && (presence || out.History) // it says where the channel stands, so it has a place there
+	if late {
+		c.inPlace(r.Channel, func() {
+			if !c.Subscribed(r.Channel) {
+				c.refuse(r, errf(NotSubscribed, "the subscription to %q was taken back", r.Channel))
+				return
+			}
+			c.session.Subscribed(out)
+		})
+	}
+	if news != nil {
+		h.deliver(ch, news)
+		if news.Kind == MemberAdded {
+			h.happened(ch, HookEvent{Kind: MemberJoined, UserID: g.MemberID})
 		}
 	}
 	since := loop.Stamp{Seq: ch.sent, Ver: ch.version}
@@ -393,8 +402,8 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 	}
 	if again == nil {
 		h.count(hm, ch, c.app)
-		if out.CacheMiss {
-			h.hook(ch.key, HookEvent{Kind: CacheMissed, App: k.App, Channel: ch.key.Name})
+		if out.CacheMiss && ch.cached == nil { // not when only this client is left out
+			h.happened(ch, HookEvent{Kind: CacheMissed})
 		}
 	}
 	hm.mu.Unlock()
@@ -411,7 +420,24 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 		c.conn.Join(lo.group(c.branch, c.codec), since, data)
 		c.hook(HookEvent{Kind: SubscribedTo, Channel: ch.key.Name})
 	}
-	c.session.Subscribed(out) // the acknowledgement, then the replay
+	if !late {
+		c.session.Subscribed(out) // the acknowledgement, then the replay
+	}
+}
+
+// inPlace answers behind everything that is on its way to the client from the channel, and before what comes next, so
+// that the state in the answer fits in where it stands. The channel's later commands wait for it. Under the home's
+// mutex.
+func (c *Client) inPlace(channel string, answer func()) {
+	ln := c.lane(channel)
+	ln.busy = true
+	c.branch.loop.Post(loop.Func(func(*loop.Loop) {
+		if !c.gone {
+			ln.busy = false
+			answer()
+			c.next(channel, ln)
+		}
+	}), 0)
 }
 
 // leftOut reports whether a kept message is not for this client: it never was, and does not become so by being kept.
@@ -459,8 +485,9 @@ func (c *Client) admit(ch *channel, g *Grant, presence bool, again *loop.Members
 	return nil
 }
 
-// enter makes the client's user a member and tells the others if that is news. Under the home's mutex.
-func (h *Hub) enter(ch *channel, g *Grant, again *loop.Membership) *Member {
+// enter makes a user a member, and returns what the others are to be told, if that is news. again is an update by a
+// connection of the member's. Under the home's mutex.
+func (ch *channel) enter(g *Grant, again bool) (me *Member, news *Delivery) {
 	m := ch.members[g.MemberID]
 	switch {
 	case m == nil:
@@ -470,17 +497,16 @@ func (h *Hub) enter(ch *channel, g *Grant, again *loop.Membership) *Member {
 			ch.members = map[string]*member{}
 		}
 		ch.members[g.MemberID] = m
-		h.deliver(ch, ch.tell(MemberAdded, &m.Member))
-		h.hook(ch.key, HookEvent{Kind: MemberJoined, App: ch.key.App, Channel: ch.key.Name, UserID: g.MemberID})
-	case again == nil:
+		return &m.Member, ch.tell(MemberAdded, &m.Member)
+	case !again:
 		m.conns++ // another tab: no news, and the first one's info stays
 	case m.Info != g.MemberInfo:
 		ch.version++
 		m = &member{Member: Member{g.MemberID, g.MemberInfo}, conns: m.conns, since: m.since}
 		ch.members[g.MemberID] = m
-		h.deliver(ch, ch.tell(MemberUpdated, &m.Member))
+		return &m.Member, ch.tell(MemberUpdated, &m.Member)
 	}
-	return &m.Member
+	return &m.Member, nil
 }
 
 // Unsubscribe leaves a channel; the session is told with the tag. Not being subscribed is fine.
@@ -527,12 +553,12 @@ func (c *Client) leave(m *loop.Membership) {
 				delete(ch.members, sub.member)
 				ch.version++
 				h.deliver(ch, ch.tell(MemberRemoved, &mb.Member))
-				h.hook(ch.key, HookEvent{Kind: MemberLeft, App: ch.key.App, Channel: ch.key.Name, UserID: sub.member})
+				h.happened(ch, HookEvent{Kind: MemberLeft, UserID: sub.member})
 			}
 		}
 	}
 	if ch.count == 0 {
-		h.hook(ch.key, HookEvent{Kind: ChannelVacated, App: ch.key.App, Channel: ch.key.Name})
+		h.happened(ch, HookEvent{Kind: ChannelVacated})
 		if ch.idle() {
 			delete(h.home(ch.key).channels, ch.key)
 		}
@@ -556,7 +582,7 @@ func (c *Client) mayWhisper(channel string, ev *Event) *Error {
 	if err := channelname.Validate(channel); err != nil {
 		return errf(BadRequest, "%v", err)
 	}
-	if c.app.NoClientEvents {
+	if c.app.Settings().NoClientEvents {
 		return errf(Forbidden, "client events are switched off for app %q", c.app.ID)
 	}
 	kind, _ := channelname.Split(channel)
@@ -611,7 +637,7 @@ func (h *Hub) CheckData(k Key, data string) *Error {
 	if len(data) > limit {
 		return errf(TooLarge, "the data is %d bytes, more than the %d allowed on channel %q", len(data), limit, k.Name)
 	}
-	if (p.Encrypted || strings.HasPrefix(k.Name, "private-encrypted-")) && !(strings.Contains(data, `"nonce"`) && strings.Contains(data, `"ciphertext"`)) {
+	if p.Encrypted && !(strings.Contains(data, `"nonce"`) && strings.Contains(data, `"ciphertext"`)) {
 		return errf(Forbidden, "channel %q takes only end-to-end encrypted data, and this is not: send through the encrypted package", k.Name)
 	}
 	return nil
@@ -738,16 +764,32 @@ func (c *Client) Expire(now time.Time) (next time.Time) {
 	return next
 }
 
-// Members returns a presence channel's members, for its subscribers.
-func (c *Client) Members(channel string) ([]*Member, *Error) {
-	if !strings.HasPrefix(channel, "presence-") {
-		return nil, errf(BadRequest, "%q is not a presence channel", channel)
-	}
-	if !c.Subscribed(channel) {
-		return nil, errf(NotSubscribed, "subscribe to %q to see its members", channel)
-	}
-	in, _ := c.hub.Info(Key{App: c.app.ID, Name: channel})
-	return in.Members, nil
+// Members tells a subscriber of a presence channel its members, in its turn among their changes.
+func (c *Client) Members(channel string, tell func([]*Member, *Error)) {
+	c.inLane(channel, false, func() {
+		if !strings.HasPrefix(channel, "presence-") {
+			tell(nil, errf(BadRequest, "%q is not a presence channel", channel))
+			return
+		}
+		none := errf(NotSubscribed, "subscribe to %q to see its members", channel)
+		m := c.subscription(channel)
+		if m == nil {
+			tell(nil, none)
+			return
+		}
+		ch := m.Group.Owner.(*owner).local.ch
+		hm := c.hub.home(ch.key)
+		hm.mu.Lock()
+		defer hm.mu.Unlock()
+		ms := ch.list()
+		c.inPlace(channel, func() {
+			if !c.Subscribed(channel) {
+				tell(nil, none)
+				return
+			}
+			tell(ms, nil)
+		})
+	})
 }
 
 // bucket is a token bucket of eight bytes.

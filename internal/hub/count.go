@@ -18,7 +18,7 @@ const (
 
 // count tells a channel's subscribers how many they are, at once or later. Under the home's mutex.
 func (h *Hub) count(hm *home, ch *channel, app *App) {
-	if !app.SubscriptionCounts || strings.HasPrefix(ch.key.Name, "presence-") || strings.HasPrefix(ch.key.Name, channelname.UserPrefix) {
+	if !app.Settings().SubscriptionCounts || strings.HasPrefix(ch.key.Name, "presence-") || strings.HasPrefix(ch.key.Name, channelname.UserPrefix) {
 		return
 	}
 	now := h.cfg.Now()
@@ -33,7 +33,7 @@ func (h *Hub) count(hm *home, ch *channel, app *App) {
 
 func (h *Hub) tellCount(ch *channel, now time.Time) {
 	ch.told, ch.toldAt = ch.count, now
-	h.hook(ch.key, HookEvent{Kind: Counted, App: ch.key.App, Channel: ch.key.Name, Count: ch.count})
+	h.happened(ch, HookEvent{Kind: Counted, Count: ch.count})
 	if ch.count == 0 {
 		return
 	}

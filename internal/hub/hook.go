@@ -23,6 +23,7 @@ const (
 	MemberLeft
 	CacheMissed
 	Counted
+	CacheFilled // an empty cache channel got a message; only observed
 )
 
 // HookEvent tells the application what happened. Client is set for what a client did; the events of channels and
@@ -37,6 +38,21 @@ type HookEvent struct {
 	UserID  string // of members, and of who whispered in a presence channel
 	Count   int    // of subscriptions
 	Reason  string // of refusals and disconnections
+
+	// Of whispers that are observed, which have no Client: who sent it, and whether Data is the JSON string of a text.
+	Sender ID
+	Text   bool
+}
+
+// happened tells what happened to a channel. Under the home's mutex.
+func (h *Hub) happened(ch *channel, ev HookEvent) {
+	ev.App, ev.Channel = ch.key.App, ch.key.Name
+	if h.cfg.Observe != nil && ch.key.Space == "" {
+		h.cfg.Observe(ev)
+	}
+	if ev.Kind != Whispered && ev.Kind != CacheFilled { // Hook hears whispers among what their clients did
+		h.hook(ch.key, ev)
+	}
 }
 
 // hook queues ev behind the earlier ones of the same key.

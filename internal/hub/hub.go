@@ -4,7 +4,7 @@
 // Three owners divide the state. A channel's home, a shard with a mutex, orders what happens to the channel: it
 // assigns positions, keeps the log and the members, and posts to the loops that hold subscribers. A branch, one per
 // loop and owned by it, holds the clients and the channels' local listeners. A Client is owned by its loop.
-// Under a home's mutex nothing is locked but a loop's inbox and the queue of hooks.
+// Under a home's mutex nothing is locked but a loop's inbox, the queue of hooks and what Observe locks.
 package hub
 
 import (
@@ -48,6 +48,10 @@ type Config struct {
 	Authorizer Authorizer
 	// Hook is told what happens, in order per client and per channel, on goroutines of its own. Nil: nobody listens.
 	Hook func(context.Context, HookEvent)
+	// Observe is told of channels, members, cache channels, counts and whispers as they happen, each channel's in their
+	// order: by the loop that caused it, under the channel's mutex. It must return at once and not call the hub. Nil:
+	// nobody observes.
+	Observe func(HookEvent)
 	// Handlers take events that clients send to the server, by event name.
 	Handlers map[string]Handler
 	Limits   Limits
@@ -242,11 +246,18 @@ func (h *Hub) publish(k Key, ev *Event, kind DeliveryKind) (Position, <-chan str
 			return pos, nil, nil
 		}
 	}
+	filled := kind == Message && ch.policy.Cache > 0 && ch.cached == nil
 	d := ch.assign(ev, kind, h.cfg.Now)
 	if ev.ID != "" {
 		hm.window.add(k, ev.ID, d.pos, now.Add(h.cfg.Limits.Window))
 	}
 	h.deliver(ch, d)
+	switch {
+	case filled:
+		h.happened(ch, HookEvent{Kind: CacheFilled})
+	case kind == Whisper: // it leaves out its sender, and nobody else
+		h.happened(ch, HookEvent{Kind: Whispered, Sender: ev.ExceptSockets[0], Event: ev.Name, Data: ev.Data, Text: ev.Text, UserID: ev.UserID})
+	}
 	h.stats.Published.Add(1)
 	return d.pos, nil, nil
 }

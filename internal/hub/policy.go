@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -78,34 +79,23 @@ func Default(wire string) *Policy {
 // Policy is what holds for a channel.
 func (h *Hub) Policy(k Key) *Policy {
 	for _, p := range h.cfg.Policies {
-		if Match(p.Pattern, k.Name) {
-			return p
+		if channelname.Match(p.Pattern, k.Name) {
+			return p.Of(k.Name)
 		}
 	}
 	return Default(k.Name)
 }
 
-// Match reports whether a pattern, in which '*' stands for any characters, matches the whole name.
-func Match(pattern, name string) bool {
-	head, tail, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == name
+// Of is what p, whose pattern matches the channel, means for it: what the channel's name promises holds also where p
+// does not speak of it.
+func (p *Policy) Of(name string) *Policy {
+	d := Default(name)
+	if (p.Cache > 0 || d.Cache == 0) && (p.Encrypted || !d.Encrypted) {
+		return p
 	}
-	if !strings.HasPrefix(name, head) {
-		return false
-	}
-	name = name[len(head):]
-	for {
-		next, rest, more := strings.Cut(tail, "*")
-		if !more {
-			return strings.HasSuffix(name, tail)
-		}
-		i := strings.Index(name, next)
-		if i < 0 {
-			return false
-		}
-		name, tail = name[i+len(next):], rest
-	}
+	q := *p
+	q.Cache, q.Encrypted = cmp.Or(p.Cache, d.Cache), p.Encrypted || d.Encrypted
+	return &q
 }
 
 // Check says what is wrong with a policy.

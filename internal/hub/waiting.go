@@ -107,6 +107,7 @@ func (c *Client) call(name string, late *Error, work func(context.Context) error
 			for _, q := range ln.queue {
 				unsubscribed = unsubscribed || q.unsubscribe
 			}
+			ln.busy = false
 			done(unsubscribed, c.told(err))
 			c.next(name, ln)
 		})
@@ -157,9 +158,8 @@ func (c *Client) told(err error) *Error {
 	return errf(Failed, "the server could not decide; its log says why")
 }
 
-// next runs the lane's commands until one has to wait again.
+// next runs the commands of a lane until one has to wait again, if the lane does not wait already.
 func (c *Client) next(name string, ln *lane) {
-	ln.busy = false
 	for len(ln.queue) > 0 && !ln.busy && !c.gone {
 		q := ln.queue[0]
 		ln.queue = ln.queue[1:]

@@ -45,9 +45,6 @@ func (w *watch) forget(k userKey) {
 
 // online counts a connection of a user, or takes one away, and tells the watchers what changes by that.
 func (h *Hub) online(app *App, user string, by int) {
-	if !app.Watchlists {
-		return
-	}
 	k := userKey{app.ID, user}
 	w := &h.watch
 	w.mu.Lock()
@@ -71,7 +68,7 @@ func (h *Hub) online(app *App, user string, by int) {
 // to watch before is forgotten.
 func (c *Client) Watch(users []string, tell func(user string, online bool)) (online, offline []string) {
 	h := c.hub
-	if !c.app.Watchlists {
+	if !c.watched {
 		return nil, nil
 	}
 	h.watch.mu.Lock()
@@ -95,9 +92,6 @@ func (c *Client) Watch(users []string, tell func(user string, online bool)) (onl
 }
 
 func (h *Hub) unwatch(c *Client) {
-	if !c.app.Watchlists {
-		return
-	}
 	h.watch.mu.Lock()
 	defer h.watch.mu.Unlock()
 	h.watch.drop(c)

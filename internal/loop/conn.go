@@ -374,7 +374,7 @@ func (c *Conn) shutNow() {
 	c.flags |= flagLinger
 	if c.fd >= 0 {
 		shutdownWrite(int(c.fd))
-	} else if !c.x.pump.shut() { // a pump has written everything when its queue is empty
+	} else if !c.x.pump.endWrite() { // it has written everything when its queue is empty
 		c.Abort(nil)
 	}
 }

@@ -297,7 +297,7 @@ func TestWhoJoinsGetsNothingItKnows(t *testing.T) {
 			young.Join(&g, Stamp{Seq: 3, Ver: 2}, nil)
 			young.Send([]byte("ack "))
 			r.append(&g, Stamp{Seq: 2}, "2 ")
-			again.Leave(&g) // before its units were sealed
+			again.Leave(&g) // before its units were sealed, which are its own all the same
 		})
 		r.written()
 		r.on(func() {
@@ -317,7 +317,43 @@ func TestWhoJoinsGetsNothingItKnows(t *testing.T) {
 		r.wantRest(old, oldPeer, "1 v1 2 v2 3 4 v3 5 ")
 		r.wantRest(mid, midPeer, "2 v2 3 4 v3 5 ")
 		r.wantRest(young, youngPeer, "ack 4 v3 5 ")
-		r.wantRest(again, againPeer, "4 5 ")
+		r.wantRest(again, againPeer, "1 v1 2 4 5 ")
+	})
+}
+
+func TestWhoLeavesGetsEverythingBeforeItInOrder(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, r *rig) {
+		var g, h Group
+		e, peer := r.dial()
+		other, otherPeer := r.dial()
+		silent, silentPeer := r.dial() // leaves before it is sent anything
+		r.on(func() {
+			for _, c := range []*end{e, other, silent} {
+				c.Join(&g, Stamp{}, nil)
+			}
+			silent.Leave(&g)
+			e.Join(&h, Stamp{}, nil)
+			r.append(&g, Stamp{Seq: 1}, "1 ")
+			e.Send([]byte("a "))
+			r.append(&h, Stamp{Seq: 1}, "h1 ")
+			r.append(&g, Stamp{Seq: 2}, "2 ")
+			r.append(&g, Stamp{Seq: 3}, "not for it ", &e.Conn)
+			e.Send([]byte("b "))
+			e.Send([]byte("c "))
+			r.append(&g, Stamp{Seq: 4}, "4 ")
+			e.Leave(&g)
+			e.Send([]byte("left "))
+			r.append(&g, Stamp{Seq: 5}, "5 ")
+			r.append(&h, Stamp{Seq: 2}, "h2 ")
+			e.Join(&g, Stamp{Seq: 6}, nil)
+			e.Send([]byte("joined "))
+			r.append(&g, Stamp{Seq: 6}, "6 ")
+			r.append(&g, Stamp{Seq: 7}, "7 ")
+			e.Leave(&h)
+		})
+		r.wantRest(e, peer, "1 a h1 2 b c 4 left h2 joined 7 ")
+		r.wantRest(other, otherPeer, "1 2 not for it 4 5 6 7 ")
+		r.wantRest(silent, silentPeer, "")
 	})
 }
 
@@ -358,6 +394,57 @@ func TestShutDeliversEverythingBeforeItAndNothingAfter(t *testing.T) {
 		}
 		r.wantRest(other, otherPeer, "1 2 not for it 4 ")
 	})
+}
+
+// The peer of a pump may be in the midst of sending when it is told to go: closing the socket then would answer with a
+// reset, and throw away what it has not read yet.
+func TestAPumpShutsLikeADescriptor(t *testing.T) {
+	r := newRig(t, false, Config{})
+	defer r.Stop()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	peer, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	here, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &end{closed: make(chan error, 2)}
+	r.on(func() {
+		r.AttachPump(&e.Conn, e, here, nil)
+		e.Pause()
+	})
+	reason := errors.New("enough")
+	const n = 2 << 20 // more than the peer's side takes unread
+	if _, err := peer.Write(make([]byte, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	r.on(func() {
+		e.Send(make([]byte, n))
+		e.Shut([]byte("last"), reason, time.Minute)
+	})
+	if err := <-e.closed; err != reason {
+		t.Errorf("closed with %v", err)
+	}
+	if _, err := peer.Write(make([]byte, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if got := rest(t, peer); len(got) != n+4 || !strings.HasSuffix(got, "last") {
+		t.Errorf("got %d bytes of %d", len(got), n+4)
+	}
+	r.on(func() {
+		if r.Conns() != 1 {
+			t.Error("the loop did not wait for the peer to end its side")
+		}
+	})
+	peer.Close()
+	r.until("it is gone", func() bool { return r.Conns() == 0 })
 }
 
 func TestShutWaitsForTheGraceOnly(t *testing.T) {

@@ -103,7 +103,7 @@ func TestModel(t *testing.T) {
 	for _, l := range w.loops {
 		l.Stop()
 	}
-	t.Logf("%d connections received %d units, and %d were optional", w.conns, w.received, w.optional)
+	t.Logf("%d connections received %d units", w.conns, w.received)
 }
 
 const modelGroups = 6
@@ -116,9 +116,9 @@ type world struct {
 	mu   sync.Mutex
 	last [modelGroups]Stamp // published; guarded by mu
 
-	readers                   sync.WaitGroup
-	resultMu                  sync.Mutex
-	conns, received, optional int // guarded by resultMu
+	readers         sync.WaitGroup
+	resultMu        sync.Mutex
+	conns, received int // guarded by resultMu
 }
 
 // side is one loop of the world; its goroutine owns everything in it.
@@ -144,8 +144,8 @@ type modelConn struct {
 	end
 	side *side
 	id   int
-	in   map[int]*modelMember
-	want []wanted
+	in   map[int]Stamp // the groups, and what it knew of them
+	want []string
 	fate fate
 	done chan struct{} // closed when want is complete
 }
@@ -157,17 +157,6 @@ const (
 	isShut
 	isAborted // receives a beginning of what it should have
 )
-
-type modelMember struct {
-	since Stamp
-	units []int // places in want, in order
-}
-
-type wanted struct {
-	text     string
-	optional bool // was being written when its connection left the group
-	gone     bool // was not sealed when its connection left the group
-}
 
 // publish orders one unit, as a home does, and hands it to both loops.
 func (w *world) publish(r *rand.Rand) {
@@ -205,12 +194,9 @@ func (w *world) publish(r *rand.Rand) {
 				}
 			}
 			for _, c := range l.open {
-				m := c.in[i]
-				if m == nil || out[c] || s.Seq <= m.since.Seq && s.Ver <= m.since.Ver {
-					continue
+				if since, in := c.in[i]; in && !out[c] && (s.Seq > since.Seq || s.Ver > since.Ver) {
+					c.want = append(c.want, text)
 				}
-				m.units = append(m.units, len(c.want))
-				c.want = append(c.want, wanted{text: text})
 			}
 			l.append(l.groups[i], s, text, except...)
 		}), len(text))
@@ -227,15 +213,16 @@ func (l *side) step() {
 	i := l.rand.IntN(modelGroups)
 	switch x := l.rand.IntN(100); {
 	case x < 40:
-		if c.in[i] != nil {
-			l.leave(c, i)
+		if _, in := c.in[i]; in {
+			delete(c.in, i)
+			c.Leave(l.groups[i])
 		}
-		if x < 30 && c.in[i] == nil { // at once, or for the first time
+		if x < 30 { // at once, or for the first time
 			l.world.mu.Lock()
 			since := l.world.last[i]
 			l.world.mu.Unlock()
 			c.Join(l.groups[i], since, nil)
-			c.in[i] = &modelMember{since: since}
+			c.in[i] = since
 			l.reply(c)
 		}
 	case x < 95:
@@ -250,39 +237,18 @@ func (l *side) step() {
 
 func (l *side) reply(c *modelConn) {
 	text := fmt.Sprintf("reply %d %s\n", len(c.want), strings.Repeat("z", l.rand.IntN(40)))
-	c.want = append(c.want, wanted{text: text})
+	c.want = append(c.want, text)
 	c.Send([]byte(text))
-}
-
-func (l *side) leave(c *modelConn, i int) {
-	m := c.in[i]
-	delete(c.in, i)
-	// What this turn has collected of the group is dropped; what is being written may arrive still.
-	g := l.groups[i]
-	unsealed := map[string]bool{}
-	if g.cur != nil {
-		for u := range g.cur.units {
-			unsealed[string(g.cur.Buf[g.cur.start(u):g.cur.units[u].end])] = true
-		}
-	}
-	for _, u := range m.units {
-		if unsealed[c.want[u].text] {
-			c.want[u].gone = true
-		} else if c.mark != 0 {
-			c.want[u].optional = true
-		}
-	}
-	c.Leave(g)
 }
 
 func (l *side) shut(c *modelConn) {
 	c.fate = isShut
-	c.want = append(c.want, wanted{text: "last\n"})
+	c.want = append(c.want, "last\n")
 	c.Shut([]byte("last\n"), nil, 1000*time.Hour)
 }
 
 func (l *side) connect() {
-	c := &modelConn{side: l, id: l.made, in: map[int]*modelMember{}, done: make(chan struct{})}
+	c := &modelConn{side: l, id: l.made, in: map[int]Stamp{}, done: make(chan struct{})}
 	l.made++
 	c.closed = make(chan error, 2)
 	c.onClose = func(err error) {
@@ -334,31 +300,26 @@ func (c *modelConn) receive(peer net.Conn, size int) {
 		got = append(got, line)
 	}
 	<-c.done
-	at, optional := 0, 0
-	for i, w := range c.want {
-		switch {
-		case w.gone:
-		case at < len(got) && got[at] == w.text:
-			at++
-		case w.optional:
-			optional++
-		case at == len(got) && c.fate == isAborted:
-		default:
+	want := c.want
+	if c.fate == isAborted {
+		want = want[:min(len(want), len(got))]
+	}
+	for i, text := range want {
+		if i == len(got) || got[i] != text {
 			where := "nothing"
-			if at < len(got) {
-				where = got[at]
+			if i < len(got) {
+				where = got[i]
 			}
-			t.Errorf("connection %d got %.60q as number %d, where %.60q should be (%d of %d)", c.id, where, at, w.text, i, len(c.want))
+			t.Errorf("connection %d got %.60q as number %d of %d, where %.60q should be", c.id, where, i, len(want), text)
 			return
 		}
 	}
-	if at < len(got) {
-		t.Errorf("connection %d got %.60q as number %d, which it should not", c.id, got[at], at)
+	if len(got) > len(want) {
+		t.Errorf("connection %d got %.60q as number %d, which it should not", c.id, got[len(want)], len(want))
 	}
 	w := c.side.world
 	w.resultMu.Lock()
 	defer w.resultMu.Unlock()
 	w.conns++
 	w.received += len(got)
-	w.optional += optional
 }

@@ -146,11 +146,12 @@ func (p *pump) wrote(n int, err error) {
 	c.emptied()
 }
 
-// shut ends our side of the stream, where that can be done alone. It reports whether it can.
-func (p *pump) shut() bool {
+// endWrite ends our side of the stream, and reports false where that takes the other side along. Closing both while
+// the peer sends would lose what it has not read yet: TCP answers with a reset.
+func (p *pump) endWrite() bool {
 	w, ok := p.rw.(interface{ CloseWrite() error })
 	if ok {
-		go w.CloseWrite() // TLS writes, and may wait
+		go w.CloseWrite() // TLS writes an alert, which may wait; if it fails, so does the reader, or the grace ends
 	}
 	return ok
 }
@@ -158,6 +159,6 @@ func (p *pump) shut() bool {
 func (p *pump) close() {
 	p.once.Do(func() {
 		close(p.end)
-		go p.rw.Close() // here, too
+		go p.rw.Close() // here, too, TLS writes an alert, which may wait
 	})
 }

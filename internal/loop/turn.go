@@ -115,11 +115,14 @@ func (c *Conn) In(g *Group) *Membership {
 	return nil
 }
 
-// Leave ends c's membership in g; units of g that were not sealed yet are not sent to it.
+// Leave ends c's membership in g. What g got before is still sent to it, in its order among everything else.
 func (c *Conn) Leave(g *Group) {
 	i := slices.IndexFunc(c.members, func(m Membership) bool { return m.Group == g })
 	if i < 0 {
 		return
+	}
+	if g.cur != nil && !c.Closing() {
+		c.loop.turn.keep(c, g)
 	}
 	at := c.members[i].index
 	last := len(g.members) - 1
@@ -132,16 +135,44 @@ func (c *Conn) Leave(g *Group) {
 		g.members = slices.Clone(g.members)
 	}
 	c.members = slices.Delete(c.members, i, i+1)
-	for j := range g.young {
-		if y := &g.young[j]; y.conn == c && !y.left {
-			if c.mark != 0 && g.out != nil { // the flush under way must still know what not to send
-				y.left = true
-			} else {
-				g.young = slices.Delete(g.young, j, j+1)
-				c.young--
-			}
-			break
+	flushing := c.mark != 0 && g.out != nil // which must still know what to send, even if c joins again meanwhile
+	j := slices.IndexFunc(g.young, func(y young) bool { return y.conn == c && !y.left })
+	switch {
+	case j >= 0 && flushing:
+		g.young[j].left = true
+	case j >= 0:
+		g.young = slices.Delete(g.young, j, j+1)
+		c.young--
+	case flushing && !c.Closing():
+		g.young = append(g.young, young{conn: c, left: true})
+		c.young++
+	}
+}
+
+// keep turns what g has collected for c, which is about to leave it, into replies at their places among the others.
+func (t *turn) keep(c *Conn, g *Group) {
+	log := t.replies
+	prev, next := int32(-1), c.replyHead
+	k := newCursor(c, g, g.cur)
+	for ; k.settle(c); k.at++ {
+		u := &g.cur.units[k.at]
+		for next >= 0 && log.list[next].ord < u.ord {
+			prev, next = next, log.list[next].next
 		}
+		i := t.addToReplies(g.cur.Buf[g.cur.start(k.at):u.end], u.ord, next)
+		switch {
+		case prev >= 0:
+			log.list[prev].next = i
+		case next < 0:
+			t.replied = append(t.replied, c)
+			fallthrough
+		default:
+			c.replyHead = i
+		}
+		if next < 0 {
+			c.replyTail = i
+		}
+		prev = i
 	}
 }
 
@@ -155,20 +186,25 @@ func (c *Conn) Send(b []byte) {
 func (c *Conn) send(b []byte) {
 	t := &c.loop.turn
 	t.ord++
-	t.bytes += len(b)
-	log := t.replies
-	off := len(log.buf)
-	log.buf = append(log.buf, b...)
-	t.longest = max(t.longest, len(log.buf))
-	i := int32(len(log.list))
-	log.list = append(log.list, reply{off: uint32(off), end: uint32(len(log.buf)), ord: t.ord, next: -1})
+	i := t.addToReplies(b, t.ord, -1)
 	if c.replyHead < 0 {
 		c.replyHead = i
 		t.replied = append(t.replied, c)
 	} else {
-		log.list[c.replyTail].next = i
+		t.replies.list[c.replyTail].next = i
 	}
 	c.replyTail = i
+}
+
+// addToReplies adds a unit, and returns its place; chaining it is the caller's.
+func (t *turn) addToReplies(b []byte, ord uint32, next int32) int32 {
+	log := t.replies
+	off := len(log.buf)
+	log.buf = append(log.buf, b...)
+	log.list = append(log.list, reply{off: uint32(off), end: uint32(len(log.buf)), ord: ord, next: next})
+	t.bytes += len(b)
+	t.longest = max(t.longest, len(log.buf))
+	return int32(len(log.list) - 1)
 }
 
 // replyLog holds the units of single connections, chained per connection.
@@ -461,17 +497,22 @@ func (k *cursor) settle(c *Conn) bool { // on a unit that is for c
 	return false
 }
 
-func (t *turn) addCursor(c *Conn, g *Group, log *Log) {
+func newCursor(c *Conn, g *Group, log *Log) cursor {
 	k := cursor{group: g, log: log}
 	if c.young > 0 {
 		for i := range g.young {
-			if y := &g.young[i]; y.conn == c {
+			// What is being flushed is for the membership that c had then: its first one, should it have joined again.
+			if y := &g.young[i]; y.conn == c && (log == g.out || !y.left) {
 				k.since, k.young = y.since, true
 				break
 			}
 		}
 	}
-	if k.settle(c) {
+	return k
+}
+
+func (t *turn) addCursor(c *Conn, g *Group, log *Log) {
+	if k := newCursor(c, g, log); k.settle(c) {
 		t.cursors = append(t.cursors, k)
 	}
 }

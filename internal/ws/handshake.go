@@ -23,15 +23,20 @@ type UpgradeError struct {
 	Reason string
 }
 
-// CheckUpgrade says why r is not a valid opening handshake (RFC 6455 section 4.2.1): 405 for another method than GET, 426 for
-// a request that does not ask to upgrade or asks for another version (section 4.4), 400 for everything else. nil when it is
-// fine. It reads only the request line and headers; origin and subprotocol are for the caller.
+// CheckUpgrade says why r is not a valid opening handshake (RFC 6455 section 4.2.1): 505 for HTTP/2 and later, 405 for another
+// method than GET, 426 for a request that does not ask to upgrade or asks for another version (section 4.4), 400 for everything
+// else. nil when it is fine. It reads only the request line and headers; origin and subprotocol are for the caller.
 func CheckUpgrade(r *http.Request) *UpgradeError {
+	if r.ProtoMajor > 1 {
+		// Before anything that would be answered with 426, whose Upgrade header must not be sent there (RFC 9113 section 8.2.2).
+		return &UpgradeError{http.StatusHTTPVersionNotSupported, "this address speaks WebSocket over HTTP/1.1 only, this is " + r.Proto +
+			": connect with HTTP/1.1, in ALPN http/1.1"}
+	}
 	if r.Method != http.MethodGet {
 		return &UpgradeError{http.StatusMethodNotAllowed, "a WebSocket handshake is a GET request, this is a " + r.Method}
 	}
 	if !hasToken(r.Header["Upgrade"], "websocket") {
-		return &UpgradeError{http.StatusUpgradeRequired, "this address speaks WebSocket: send Upgrade: websocket"}
+		return &UpgradeError{http.StatusUpgradeRequired, "this address speaks WebSocket: send Upgrade: websocket; a proxy may have removed it"}
 	}
 	if !hasToken(r.Header["Connection"], "upgrade") {
 		return &UpgradeError{http.StatusUpgradeRequired, "the header Connection does not contain Upgrade; a proxy may have removed it"}

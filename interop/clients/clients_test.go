@@ -4,19 +4,23 @@ package clients
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// configuration is of the server that the tests run against; they know its keys.
+// configuration is of the server that the tests run against; they know its keys. WEBHOOKS stands for the relay's URL.
 const configuration = `driver: bun
 protocols: [ws, pusher]
 server: {host: 127.0.0.1, prefix: /realtime, origins: ["*"]}
@@ -24,6 +28,7 @@ apps:
   - {id: "1001", key: app-key, secret: app-secret, keys: [{key: rotated-key, secret: rotated-secret}]}
   - {id: "1002", key: second-key, secret: second-secret, subscriptionCounts: true, watchlists: true}
   - {id: "1003", key: third-key, secret: third-secret, clientEvents: false, authorizedWithin: 1s}
+  - {id: "1004", key: fourth-key, secret: fourth-secret, subscriptionCounts: true, webhooks: [{url: "WEBHOOKS/hooks?of=fourth", headers: {X-Tenant: 7}}]}
 auth:
   anonymous: true
   jwt: {algorithm: HS256, secret: "the secret of the tests' tokens, 32+"}
@@ -39,8 +44,42 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
+// relay is an endpoint of webhooks that keeps the requests, in their order, until the tests ask for them: GET answers
+// the next one in JSON, and waits for it. The first request of all is refused.
+func relay(t *testing.T) string {
+	type request struct {
+		URL     string            `json:"url"`
+		Headers map[string]string `json:"headers"` // names in small letters, as Node has them
+		Body    string            `json:"body"`
+	}
+	kept := make(chan request, 1000)
+	var refused atomic.Bool
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			select {
+			case q := <-kept:
+				json.NewEncoder(w).Encode(q)
+			case <-r.Context().Done():
+			}
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil || !refused.Swap(true) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		q := request{URL: r.RequestURI, Headers: map[string]string{}, Body: string(body)}
+		for name := range r.Header {
+			q.Headers[strings.ToLower(name)] = r.Header.Get(name)
+		}
+		kept <- q
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
 // serve builds the binary and runs it until the test ends.
-func serve(t *testing.T) (port string) {
+func serve(t *testing.T, webhooks string) (port string) {
 	t.Helper()
 	dir := t.TempDir()
 	binary, config := filepath.Join(dir, "realtime"), filepath.Join(dir, "realtime.yaml")
@@ -49,7 +88,7 @@ func serve(t *testing.T) (port string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := os.WriteFile(config, []byte(configuration), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(strings.ReplaceAll(configuration, "WEBHOOKS", webhooks)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	server := exec.Command(binary, "serve", "--config", config, "--addr", "127.0.0.1:0")
@@ -88,7 +127,8 @@ func TestClients(t *testing.T) {
 	if _, err := os.Stat("node_modules"); err != nil {
 		missing(t, "the client libraries are missing: run npm ci in interop/clients")
 	}
-	port := serve(t)
+	webhooks := relay(t)
+	port := serve(t, webhooks)
 	if r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%s/ready", port)); err != nil || r.StatusCode != http.StatusOK {
 		t.Fatalf("ready: %v, %v", r, err)
 	} else {
@@ -101,7 +141,7 @@ func TestClients(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(file, ".test.mjs"), func(t *testing.T) {
 			c := exec.Command(node, "--test", "--test-reporter=spec", file)
-			c.Env = append(os.Environ(), "REALTIME_PORT="+port)
+			c.Env = append(os.Environ(), "REALTIME_PORT="+port, "REALTIME_WEBHOOKS="+webhooks)
 			c.WaitDelay = time.Second
 			out, err := c.CombinedOutput()
 			if err != nil || regexp.MustCompile(`(?m)^\s*✖`).Match(out) {

@@ -10,6 +10,7 @@ export const apps = {
   rotated: { appId: '1001', key: 'rotated-key', secret: 'rotated-secret' },
   second: { appId: '1002', key: 'second-key', secret: 'second-secret' },
   third: { appId: '1003', key: 'third-key', secret: 'third-secret' },
+  fourth: { appId: '1004', key: 'fourth-key', secret: 'fourth-secret' },
 }
 
 export const masterKey = Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString('base64')

@@ -109,8 +109,8 @@ func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end socket.Release
 	s.socket.Start(s.room.Socket, s, deflate)
 }
 
-// Stop tells the client why, and ends the connection. On the loop.
-func (c *Conn) Stop(why *hub.Error) { c.s.Stop(why) }
+// Stop ends the session for a reason; on the loop, after Start.
+func (c *Conn) Stop(err *hub.Error) { c.s.Stop(err) }
 
 // hearUser subscribes to the user's own channel, so that what is sent to the user arrives without being asked for.
 func (s *session) hearUser(u *hub.User) {
@@ -348,17 +348,18 @@ func comma(b []byte, i int) []byte {
 }
 
 func (s *session) members(channel string, req *request) {
-	ms, err := s.client.Members(channel)
-	if err != nil {
-		s.fail(req, channel, err)
-		return
-	}
-	s.answer(req, `{"event":"presence"`, func(b []byte) []byte {
-		b = append(b, `,"channel":`...)
-		b = jsontext.AppendString(b, channel)
-		b = append(b, `,"data":{`...)
-		b = appendPresence(b, ms)
-		return append(b, '}')
+	s.client.Members(channel, func(ms []*hub.Member, err *hub.Error) {
+		if err != nil {
+			s.fail(req, channel, err)
+			return
+		}
+		s.answer(req, `{"event":"presence"`, func(b []byte) []byte {
+			b = append(b, `,"channel":`...)
+			b = jsontext.AppendString(b, channel)
+			b = append(b, `,"data":{`...)
+			b = appendPresence(b, ms)
+			return append(b, '}')
+		})
 	})
 }
 

@@ -3,13 +3,18 @@ package pusher
 import (
 	"strconv"
 
+	"github.com/stacksjs/realtime-go/internal/echo"
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/ws"
 )
 
 // Codec writes deliveries as frames of this protocol.
-type Codec struct{ Deflate bool }
+type Codec struct {
+	Deflate bool
+	// Namespace stands before the names of the program's own events, as laravel-echo expects it.
+	Namespace string
+}
 
 // deflateFrom is the size from which compressing pays.
 const deflateFrom = 512
@@ -20,14 +25,14 @@ func (c Codec) Append(dst []byte, d *hub.Delivery) []byte {
 		return dst // the protocol cannot say it: the first connection's info stays
 	}
 	if c.Deflate && len(d.Event.Data) >= deflateFrom {
-		return ws.AppendDeflated(dst, ws.OpText, appendDelivery(nil, d))
+		return ws.AppendDeflated(dst, ws.OpText, c.appendDelivery(nil, d))
 	}
 	// Quotes in the data are escaped once more: an eighth of it is a fair guess.
 	guess := len(d.Event.Data) + len(d.Event.Data)/8 + len(d.Event.Name) + len(d.Channel()) + 36
-	return ws.AppendText(dst, guess, func(b []byte) []byte { return appendDelivery(b, d) })
+	return ws.AppendText(dst, guess, func(b []byte) []byte { return c.appendDelivery(b, d) })
 }
 
-func appendDelivery(b []byte, d *hub.Delivery) []byte {
+func (c Codec) appendDelivery(b []byte, d *hub.Delivery) []byte {
 	switch d.Kind {
 	case hub.MemberAdded:
 		return appendEvent(b, "pusher_internal:member_added", d.Channel(), func(b []byte) []byte {
@@ -47,7 +52,11 @@ func appendDelivery(b []byte, d *hub.Delivery) []byte {
 		})
 	}
 	b = append(b, `{"event":`...)
-	b = jsontext.AppendString(b, d.Event.Name)
+	name := d.Event.Name
+	if d.Event.Own {
+		name = echo.EventName(c.Namespace, name)
+	}
+	b = jsontext.AppendString(b, name)
 	b = append(b, `,"channel":`...)
 	b = jsontext.AppendString(b, d.Channel())
 	b = append(b, `,"data":`...)

@@ -23,6 +23,8 @@ type Room struct {
 	Socket *socket.Config
 	// ActivityTimeout is what clients are told: silence after which they ping. More than 0, or they give up.
 	ActivityTimeout time.Duration
+	// Namespace stands before the names of the program's own events; see Codec.
+	Namespace string
 	// SignIn verifies a pusher:signin that is signed; it does not wait, and runs on the loop.
 	SignIn func(app *hub.App, socketID, auth, userData string) (u *hub.User, watchlist []string, err *hub.Error)
 	// Authenticate turns a token into an identity, for a pusher:signin that brings one.
@@ -69,7 +71,7 @@ func (c *Conn) Library(name string) {
 func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end socket.Releaser) {
 	s := &c.s
 	s.end = end
-	s.room.Hub.Add(&s.client, &s.socket.Conn, s, Codec{Deflate: deflate}, app)
+	s.room.Hub.Add(&s.client, &s.socket.Conn, s, s.codec(deflate), app)
 	s.say("pusher:connection_established", "", func(b []byte) []byte {
 		b = append(b, `{"socket_id":"`...)
 		b = append(b, s.client.ID().String()...)
@@ -88,6 +90,13 @@ func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end socket.Release
 	s.socket.Start(s.room.Socket, s, deflate)
 }
 
+// Stop ends the session for a reason; on the loop, after Start.
+func (c *Conn) Stop(err *hub.Error) { c.s.Stop(err) }
+
+func (s *session) codec(deflate bool) Codec {
+	return Codec{Deflate: deflate, Namespace: s.room.Namespace}
+}
+
 // Refuse begins a session that ends at once. The handshake succeeds, because a browser tells a page nothing about one
 // that fails, and the client could not know whether to come back.
 func (c *Conn) Refuse(err *hub.Error, end socket.Releaser) {
@@ -97,9 +106,6 @@ func (c *Conn) Refuse(err *hub.Error, end socket.Releaser) {
 	s.socket.Start(s.room.Socket, s, false)
 	s.Stop(err)
 }
-
-// Stop tells the client why, and ends the connection. On the loop.
-func (c *Conn) Stop(why *hub.Error) { c.s.Stop(why) }
 
 // say sends an event of the protocol.
 func (s *session) say(name, channel string, data func([]byte) []byte) {
@@ -262,7 +268,7 @@ func (s *session) signIn(c *command) {
 
 // watch tells the client which of the users it names are online, now and whenever that changes.
 func (s *session) watch(users []string) {
-	if len(users) == 0 || !s.client.App().Watchlists {
+	if len(users) == 0 || !s.client.App().Settings().Watchlists {
 		return
 	}
 	if len(users) > maxWatched {
@@ -340,7 +346,7 @@ func (s *session) Subscribed(o *hub.Subscribed) {
 	}
 	switch {
 	case o.Cached != nil:
-		s.send(func(b []byte) []byte { return appendDelivery(b, o.Cached) })
+		s.send(func(b []byte) []byte { return s.codec(false).appendDelivery(b, o.Cached) })
 	case o.CacheMiss && !o.Again:
 		s.say("pusher:cache_miss", o.Channel, empty)
 	}
@@ -428,7 +434,7 @@ func (s *session) Expire(now time.Time) time.Time {
 		return time.Time{}
 	}
 	next := s.client.Expire(now)
-	if within := s.client.App().AuthorizedWithin; within > 0 && s.flags&authorized == 0 {
+	if within := s.client.App().Settings().AuthorizedWithin; within > 0 && s.flags&authorized == 0 {
 		due := time.Unix(int64(s.since), 0).Add(within)
 		if !due.After(now) {
 			s.Stop(&hub.Error{Code: hub.Unauthorized, Message: fmt.Sprintf("this app wants connections to sign in, or to subscribe to a private or presence channel, within %v", within)})

@@ -1,0 +1,39 @@
+package server
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stacksjs/realtime-go/auth"
+)
+
+func TestNewReturnsEverythingThatIsWrong(t *testing.T) {
+	who := auth.New()
+	who.Channel("a..b", nil)
+	_, err := New(Config{
+		Apps: []App{
+			{ID: "1", Keys: []auth.Key{{Key: "k", Secret: "s"}, {Key: "half"}}},
+			{},
+			{ID: "1", Keys: []auth.Key{{Key: "k", Secret: "s"}}},
+		},
+		Auth:     who,
+		Origins:  []string{"shop.example"},
+		Path:     "/",
+		CertFile: "cert.pem",
+		Channels: []Channel{{Cache: time.Minute}, {Pattern: "*", Members: -1, Slow: "drop"}},
+	})
+	want := `server: key 2 of app "1" lacks its key or its secret
+server: app 2 has no id
+server: app "1" is configured twice
+server: key "k" belongs to two apps
+server: path "/" for WebSockets is not one such as /ws
+channel pattern "a..b": its function is nil
+server: origin "shop.example" is not of the form https://shop.example[:port], https://*.example or *
+server: TLS needs both CertFile and KeyFile
+server: a channel policy has no pattern
+server: channel policy "*": slow is "drop", which is none of Disconnect, DropOldest and KeepLatest
+server: channel policy "*" has a negative limit`
+	if err == nil || err.Error() != want {
+		t.Errorf("New returns\n%v\nand should return\n%s", err, want)
+	}
+}
