@@ -72,6 +72,7 @@ func TestABadUpgradeRequestIsRefusedWithItsReason(t *testing.T) {
 		{"the page's own origin", head + "Origin: http://x\r\n" + upgradeHeaders, 101, "", nil},
 	}
 	onEach(t, func(t *testing.T, tr transport) {
+		t.Parallel() // net/http waits half a second behind some refusals
 		s := startOn(t, tr, Config{})
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
@@ -204,6 +205,7 @@ func TestAPublishRequestIsRefusedWithItsReason(t *testing.T) {
 		{"a body over 4 MiB", body(data(4<<20 + 1)), 413, refusalBody(413, "the body is longer than 4194304 bytes: send several requests")},
 	}
 	onEach(t, func(t *testing.T, tr transport) {
+		t.Parallel() // net/http waits half a second behind some refusals
 		s := startOn(t, tr, Config{Apps: testApps, now: clock.now})
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
