@@ -96,28 +96,8 @@ func isIndex(s string) bool { return strings.Trim(s, "0123456789") == "" }
 // The error is a [*Refusal] that says which check failed and what should have been signed; it never contains a secret.
 // Its place is a 401 response.
 func VerifyRequest(r *http.Request, body []byte, app AppKeys, now time.Time, prefix string) error {
-	query, err := ParseQuery(r.URL.RawQuery)
+	query, secret, err := credentials(r, app, now)
 	if err != nil {
-		return Refuse(err.Error())
-	}
-	for _, name := range []string{"auth_key", "auth_timestamp", "auth_version", "auth_signature"} {
-		switch len(query[name]) {
-		case 0:
-			return refusef("query parameter %s is missing: requests to this API are signed", name)
-		case 1:
-		default:
-			return refusef("query parameter %s is there %d times", name, len(query[name]))
-		}
-	}
-	key := query.Get("auth_key")
-	secret, ok := app.secret(key)
-	if !ok {
-		return refusef("auth_key %.60q is not a key of app %q", key, app.ID)
-	}
-	if v := query.Get("auth_version"); v != "1.0" {
-		return refusef(`auth_version is %.20q, and must be "1.0"`, v)
-	}
-	if err := checkTimestamp(query.Get("auth_timestamp"), now); err != nil {
 		return err
 	}
 	sums := query["body_md5"]
@@ -130,6 +110,45 @@ func VerifyRequest(r *http.Request, body []byte, app AppKeys, now time.Time, pre
 	if len(sums) == 1 && sums[0] != md5Hex(body) {
 		return refusef("body_md5 is %.60q, and the MD5 of the %d bytes received is %s", sums[0], len(body), md5Hex(body))
 	}
+	return checkSignature(r, query, secret, prefix)
+}
+
+// VerifyQuery is VerifyRequest without the body, which is checked by VerifyRequest when it has arrived. The signature
+// covers the body's MD5, so that a server need not keep the body of a request that nobody signed.
+func VerifyQuery(r *http.Request, app AppKeys, now time.Time, prefix string) error {
+	query, secret, err := credentials(r, app, now)
+	if err != nil {
+		return err
+	}
+	return checkSignature(r, query, secret, prefix)
+}
+
+// credentials checks who signed a request, and when.
+func credentials(r *http.Request, app AppKeys, now time.Time) (query url.Values, secret string, err error) {
+	if query, err = ParseQuery(r.URL.RawQuery); err != nil {
+		return nil, "", Refuse(err.Error())
+	}
+	for _, name := range []string{"auth_key", "auth_timestamp", "auth_version", "auth_signature"} {
+		switch len(query[name]) {
+		case 0:
+			return nil, "", refusef("query parameter %s is missing: requests to this API are signed", name)
+		case 1:
+		default:
+			return nil, "", refusef("query parameter %s is there %d times", name, len(query[name]))
+		}
+	}
+	key := query.Get("auth_key")
+	secret, ok := app.secret(key)
+	if !ok {
+		return nil, "", refusef("auth_key %.60q is not a key of app %q", key, app.ID)
+	}
+	if v := query.Get("auth_version"); v != "1.0" {
+		return nil, "", refusef(`auth_version is %.20q, and must be "1.0"`, v)
+	}
+	return query, secret, checkTimestamp(query.Get("auth_timestamp"), now)
+}
+
+func checkSignature(r *http.Request, query url.Values, secret, prefix string) error {
 	paths := signedPaths(r, prefix)
 	got := []byte(query.Get("auth_signature"))
 	match := false
@@ -139,7 +158,7 @@ func VerifyRequest(r *http.Request, body []byte, app AppKeys, now time.Time, pre
 		}
 	}
 	if !match {
-		return refusef("auth_signature is not the HMAC-SHA256, in lower-case hex, of %q with the secret of key %q", requestString(r.Method, paths[0], query), key)
+		return refusef("auth_signature is not the HMAC-SHA256, in lower-case hex, of %q with the secret of key %q", requestString(r.Method, paths[0], query), query.Get("auth_key"))
 	}
 	return nil
 }

@@ -38,6 +38,28 @@ func TestRequestVectors(t *testing.T) {
 	}
 }
 
+// The query alone says whether its body is worth waiting for; whether it is the body that was signed, only the body does.
+func TestVerifyQuery(t *testing.T) {
+	query := SignRequest("POST", "/apps/3/events", nil, []byte(eventsBody), testKey, testSecret, testTime)
+	for _, tc := range []struct{ query, body, wantQuery, wantRequest string }{
+		{query, eventsBody, "", ""},
+		{query, "another", "", "body_md5 is "},
+		{query + "0", eventsBody, "auth_signature is not", "auth_signature is not"},
+		{strings.Replace(query, "body_md5=", "body_md5=0", 1), eventsBody, "auth_signature is not", "body_md5 is "},
+		{"auth_key=" + testKey, eventsBody, "auth_timestamp is missing", "auth_timestamp is missing"},
+	} {
+		r := httptest.NewRequest("POST", "/apps/3/events?"+tc.query, nil)
+		for _, check := range []struct {
+			err  error
+			want string
+		}{{VerifyQuery(r, testApp, testTime, ""), tc.wantQuery}, {VerifyRequest(r, []byte(tc.body), testApp, testTime, ""), tc.wantRequest}} {
+			if check.want == "" && check.err != nil || check.want != "" && (check.err == nil || !strings.Contains(check.err.Error(), check.want)) {
+				t.Errorf("%s with body %q: %v, and should be %q", tc.query, tc.body, check.err, check.want)
+			}
+		}
+	}
+}
+
 func TestVerifyRequest(t *testing.T) {
 	// signed makes a query whose signature covers exactly the text given, in the order given.
 	signed := func(method, path, text string) string {

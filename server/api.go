@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -52,7 +54,12 @@ func bad(status int, format string, args ...any) error {
 // other status for a failure.
 func (s *Server) apiRoutes(mux *http.ServeMux, prefix string) {
 	handle := func(method, path string, h func(*call) (any, error)) {
-		mux.HandleFunc(method+" "+prefix+"/apps/{app}"+path, func(w http.ResponseWriter, r *http.Request) { s.api(w, r, h) })
+		path = prefix + "/apps/{app}" + path
+		mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) { s.api(w, r, h) })
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", method)
+			refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s takes %s, and this is a %s", r.URL.Path, method, r.Method))
+		})
 	}
 	handle("POST", "/events", s.postEvent)
 	handle("POST", "/batch_events", s.postBatch)
@@ -67,7 +74,7 @@ func (s *Server) apiRoutes(mux *http.ServeMux, prefix string) {
 
 // api authenticates a request and answers what h says.
 func (s *Server) api(w http.ResponseWriter, r *http.Request, h func(*call) (any, error)) {
-	c, err := s.authenticated(r)
+	c, err := s.authenticated(w, s.limitBody(w, r))
 	var out any
 	if err == nil {
 		out, err = h(c)
@@ -97,26 +104,57 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request, h func(*call) (any,
 	w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
-func (s *Server) authenticated(r *http.Request) (*call, error) {
+func (s *Server) authenticated(w http.ResponseWriter, r *http.Request) (*call, error) {
 	c := &call{Request: r, app: s.apps.Load().byID[r.PathValue("app")]}
 	if c.app == nil {
 		return nil, bad(http.StatusNotFound, "there is no app %.100q", r.PathValue("app"))
 	}
-	var err error
-	if c.body, err = io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody)); err != nil {
-		var big *http.MaxBytesError
-		if errors.As(err, &big) {
-			return nil, bad(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes", maxBody)
+	// Before a byte of the body is kept: the signature covers its MD5.
+	keys, now, prefix := appKeys(c.app), s.now(), s.prefixOf(r)
+	err := auth.VerifyQuery(r, keys, now, prefix)
+	if err == nil {
+		if c.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+			return nil, s.badBody(err)
 		}
-		return nil, bad(http.StatusBadRequest, "the body could not be read: %v", err)
+		err = auth.VerifyRequest(r, c.body, keys, now, prefix)
 	}
-	if err := auth.VerifyRequest(r, c.body, appKeys(c.app), s.now(), s.prefixOf(r)); err != nil {
+	if err != nil {
 		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
 	}
 	if c.query, err = auth.ParseQuery(r.URL.RawQuery); err != nil {
 		return nil, bad(http.StatusBadRequest, "%v", err)
 	}
 	return c, nil
+}
+
+// badBody is why a body could not be read.
+func (s *Server) badBody(err error) error {
+	var big *http.MaxBytesError
+	switch {
+	case errors.As(err, &big):
+		return bad(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes: send several requests", maxBody)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return bad(http.StatusRequestTimeout, "the body did not arrive within %v", s.cfg.Limits.Handshake)
+	}
+	return bad(http.StatusBadRequest, "the body could not be read: %v", err)
+}
+
+// badJSON is why a body is not the JSON of what it should be, in words of JSON.
+func badJSON(what string, err error) error {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		field, want := wrong.Field, "a string"
+		if field == "" {
+			field = "it"
+		}
+		switch wrong.Type.Kind() {
+		case reflect.Struct:
+			want = "an object"
+		case reflect.Slice:
+			want = "a list"
+		}
+		return bad(http.StatusBadRequest, "the body is not the JSON of %s: %s is of type %s, and must be %s", what, field, wrong.Value, want)
+	}
+	return bad(http.StatusBadRequest, "the body is not the JSON of %s: %v", what, err)
 }
 
 // prefixOf is what stands before "/apps/" in the path of a request: what a router has stripped, and Config.Prefix. SDKs
@@ -153,7 +191,7 @@ type outgoing struct {
 func (s *Server) postEvent(c *call) (any, error) {
 	var t trigger
 	if err := json.Unmarshal(c.body, &t); err != nil {
-		return nil, bad(http.StatusBadRequest, "the body is not the JSON of an event: %v", err)
+		return nil, badJSON("an event", err)
 	}
 	t.Channels = append(t.Channels, c.query["channels"]...)
 	c.key = c.Header.Get("X-Idempotency-Key")
@@ -177,7 +215,7 @@ func (s *Server) postBatch(c *call) (any, error) {
 		Batch []trigger `json:"batch"`
 	}
 	if err := json.Unmarshal(c.body, &body); err != nil {
-		return nil, bad(http.StatusBadRequest, "the body is not the JSON of a batch: %v", err)
+		return nil, badJSON("a batch", err)
 	}
 	if n := len(body.Batch); n == 0 || n > maxBatch {
 		return nil, bad(http.StatusBadRequest, "the batch has %d events: 1 to %d go into one request", n, maxBatch)
@@ -252,7 +290,7 @@ func (s *Server) outgoing(c *call, t *trigger, id string) (*outgoing, error) {
 		channels = append(channels, t.Channel)
 	}
 	if len(channels) == 0 {
-		return nil, bad(http.StatusBadRequest, "the event names no channels")
+		return nil, bad(http.StatusBadRequest, "the event names no channels: give channel or channels")
 	}
 	if len(channels) > maxChannels {
 		return nil, bad(http.StatusBadRequest, "the event goes to %d channels, more than %d: send it in several requests", len(channels), maxChannels)

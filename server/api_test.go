@@ -153,7 +153,7 @@ func TestHTTPAPIRefusals(t *testing.T) {
 	}{
 		{`{"name":"e","channel":"orders","data":"1"`, 400, "the body is not the JSON of an event: unexpected end of JSON input"},
 		{event(func(m map[string]any) { m["channels"] = hundredAndOne; delete(m, "channel") }), 400, "the event goes to 101 channels, more than 100: send it in several requests"},
-		{event(func(m map[string]any) { delete(m, "channel") }), 400, "the event names no channels"},
+		{event(func(m map[string]any) { delete(m, "channel") }), 400, "the event names no channels: give channel or channels"},
 		{event(func(m map[string]any) { m["channel"] = long }), 400, `channel name of 201 bytes is longer than 200: "` + long[:40] + `"…`},
 		{event(func(m map[string]any) { m["name"] = long }), 400, "the event name is 201 bytes, more than 200"},
 		{event(func(m map[string]any) { m["name"] = "" }), 400, "the event has no name"},

@@ -63,7 +63,7 @@ func (s *Server) Send(ctx context.Context, m *realtime.Message) error {
 func sendError(err error) error {
 	switch {
 	case errors.Is(err, hub.ErrOverloaded):
-		return errors.Join(realtime.ErrOverloaded, err)
+		return fmt.Errorf("%w (%w)", realtime.ErrOverloaded, err)
 	case errors.Is(err, hub.ErrClosed):
 		return realtime.ErrClosed
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"net/http"
 	"time"
 )
@@ -61,7 +62,31 @@ func (s *Server) authorizeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "there is no app with this key")
 		return
 	}
-	s.apps.Load().sign[app.ID].ServeHTTP(w, r)
+	s.apps.Load().sign[app.ID].ServeHTTP(w, s.limitBody(w, r))
+}
+
+// limitBody returns a request whose body has as long to arrive as the request itself had.
+func (s *Server) limitBody(w http.ResponseWriter, r *http.Request) *http.Request {
+	c := http.NewResponseController(w)
+	if r.Body == http.NoBody || c.SetReadDeadline(time.Now().Add(s.cfg.Limits.Handshake)) != nil {
+		return r // some middleware hides the connection: limiting it is left to whoever serves it
+	}
+	r = r.WithContext(r.Context()) // the original's body is how net/http knows what is left to read
+	r.Body = &limitedBody{r.Body, c}
+	return r
+}
+
+type limitedBody struct {
+	io.ReadCloser
+	conn *http.ResponseController
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF { // what follows is net/http's, which cancels the request's context when reading fails
+		b.conn.SetReadDeadline(noDeadline)
+	}
+	return n, err
 }
 
 func text(w http.ResponseWriter, status int, body string) {

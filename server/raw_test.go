@@ -39,6 +39,20 @@ func (s *live) connect() *raw {
 	return &raw{Conn: c, t: s.t, r: bufio.NewReader(c)}
 }
 
+// tcp is the socket below.
+func (c *raw) tcp() *net.TCPConn {
+	if t, ok := c.Conn.(*tls.Conn); ok {
+		return t.NetConn().(*net.TCPConn)
+	}
+	return c.Conn.(*net.TCPConn)
+}
+
+// reset drops the connection, and what is on its way with it.
+func (c *raw) reset() {
+	c.tcp().SetLinger(0)
+	c.tcp().Close()
+}
+
 const upgradeHeaders = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
 func upgradeRequest(target string) string {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -63,11 +64,19 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 // listen serves ln: by the loops where they can, which leave to net/http what is not theirs. The function returned
 // stops accepting and waits for requests under way. Under mu.
-func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Context), error) {
+func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Context) error, error) {
 	s.served.Store(true)
 	web := &http.Server{
 		Handler: s, ReadHeaderTimeout: s.cfg.Limits.Handshake, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: nil,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	stop := func(ctx context.Context) error {
+		err := web.Shutdown(ctx)
+		if err != nil {
+			web.Close()
+			err = fmt.Errorf("server: HTTP requests under way were cut off: %w", err)
+		}
+		return err
 	}
 	tcp, plain := ln.(*net.TCPListener)
 	if s.cfg.CertFile != "" || !plain || !s.loops[0].Polls() {
@@ -80,7 +89,7 @@ func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Cont
 			ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 		}
 		go func() { failed <- web.Serve(ln) }()
-		return func(ctx context.Context) { web.Shutdown(ctx) }, nil
+		return stop, nil
 	}
 	rest := &handedOver{addr: ln.Addr(), conns: make(chan net.Conn), closed: make(chan struct{})}
 	for _, l := range s.loops {
@@ -89,12 +98,12 @@ func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Cont
 		}
 	}
 	go func() { failed <- web.Serve(rest) }()
-	return func(ctx context.Context) {
+	return func(ctx context.Context) error {
 		for _, l := range s.loops {
 			l.StopListening()
 		}
 		tcp.Close()
-		web.Shutdown(ctx)
+		return stop(ctx)
 	}, nil
 }
 
@@ -133,9 +142,10 @@ func (h *handedOver) give(c net.Conn) {
 	}()
 }
 
-// Shutdown ends the server in order: new connections are refused, what is queued is written, the connections are closed
-// one after another over Config.DrainWindow, each told to come back, and webhooks are delivered. When ctx ends first,
-// the rest is cut off and its error returned. Later calls wait for the first.
+// Shutdown ends the server in order: new connections are refused, as are those that have not sent a whole request; what
+// is queued is written, the connections are closed one after another over Config.DrainWindow, each told to come back,
+// and webhooks are delivered. When ctx ends first, the rest is cut off and its error returned; Config.Hook is waited
+// for no longer either. Later calls wait for the first.
 //
 // It also ends a server that is only mounted. http.Server.Shutdown knows nothing of WebSockets and waits for none:
 // register this with http.Server.RegisterOnShutdown, so that both begin together, and call it again after
@@ -156,9 +166,9 @@ func (s *Server) drain(ctx context.Context) {
 	s.mu.Lock()
 	listening := s.listening
 	s.mu.Unlock()
-	var wg sync.WaitGroup
+	stopped := make(chan error, len(listening))
 	for _, stop := range listening {
-		wg.Go(func() { stop(ctx) })
+		go func() { stopped <- stop(ctx) }()
 	}
 	for _, w := range s.hooks {
 		w.Drain()
@@ -179,8 +189,14 @@ func (s *Server) drain(ctx context.Context) {
 	}
 	s.hub.Close()
 	s.stopLoops()
+	hooked := s.hub.Hooked(ctx)
 	s.drainErr = errors.Join(s.drainErr, s.stopWebhooks(ctx))
-	wg.Wait()
+	for range listening {
+		s.drainErr = errors.Join(s.drainErr, <-stopped)
+	}
+	if !hooked && s.drainErr == nil {
+		s.drainErr = fmt.Errorf("server: Config.Hook has not returned: %w", ctx.Err())
+	}
 }
 
 func (s *Server) open() int {
@@ -194,24 +210,40 @@ func (s *Server) open() int {
 // restarting is what clients are told by Shutdown.
 var restarting = &hub.Error{Code: hub.Shutdown, Message: "the server is restarting: connect again"}
 
-// closeClients tells every client to come back, spread over the window.
+// closeClients tells every client to come back, spread over the window, and at once those that are not connected yet.
 func (s *Server) closeClients(ctx context.Context, window time.Duration) {
 	const steps = 50
-	for left := steps; left > 0; left-- {
-		for _, l := range s.loops {
+	after := time.After
+	if s.cfg.after != nil {
+		after = s.cfg.after
+	}
+	clients := make([]int, len(s.loops)) // at the beginning
+	for left := steps - 1; left >= 0; left-- {
+		for i, l := range s.loops {
 			done := make(chan struct{})
-			if l.Post(loop.Func(func(l *loop.Loop) { s.hub.StopSome(l, 1/float64(left), restarting); close(done) }), 0) == nil {
+			if l.Post(loop.Func(func(l *loop.Loop) {
+				l.Each(func(h loop.Handler) {
+					if f, ok := h.(*front); ok {
+						f.refuse(&shuttingDown)
+					}
+				})
+				if left == steps-1 {
+					clients[i] = s.hub.Clients(l)
+				}
+				s.hub.StopAllBut(l, clients[i]*left/steps, restarting)
+				close(done)
+			}), 0) == nil {
 				<-done
 			}
 		}
 		if s.open() == 0 {
 			return
 		}
-		if left > 1 && window > 0 {
+		if left > 0 && window > 0 {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(window / steps):
+			case <-after(window / steps):
 			}
 		}
 	}

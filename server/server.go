@@ -79,8 +79,10 @@ type Config struct {
 
 	// portable makes every connection a pump, as on systems without epoll.
 	portable bool
-	// now is the clock of connections and channels; nil means time.Now.
+	// now is the clock of connections, channels and signatures; nil means time.Now.
 	now func() time.Time
+	// after is the clock of the drain; nil means time.After.
+	after func(time.Duration) <-chan time.Time
 	// grace is webhook.Config.Grace.
 	grace time.Duration
 }
@@ -103,7 +105,7 @@ func (s *Server) speaks(p Protocol) bool {
 type Limits struct {
 	Connections           int           // on the whole server: 100,000
 	ConnectionsPerAddress int           // from one IP address: no limit, since proxies and offices share one
-	Handshake             time.Duration // from accepting a connection to a complete request: 10 s
+	Handshake             time.Duration // from accepting a connection to a complete request, and again for a request's body: 10 s
 	ChannelsPerConnection int           // subscriptions: 100
 	MessageBytes          int           // one WebSocket message from a client: 128 KiB; negative means 1 GiB
 	PayloadBytes          int           // one event's data: 100 KiB
@@ -112,7 +114,7 @@ type Limits struct {
 	PublishesPerSecond    int           // of one connection that may publish: no limit
 	MemberBytes           int           // id and info of one presence member: 1 KiB
 	AuthorizeTime         time.Duration // one call of the application's code for a client: 10 s
-	Authorizing           int           // such calls under way: 10,000
+	Authorizing           int           // such calls under way: 10,000, and some 64 of them for one connection
 	IdempotencyWindow     time.Duration // how long a message's ID is remembered: 2 min; negative: not at all. At most 524,288 ids are.
 	Ping                  time.Duration // silence after which a client is pinged: 60 s
 	Pong                  time.Duration // and may take to answer: 30 s
@@ -172,7 +174,7 @@ type Server struct {
 	drainErr  error
 
 	mu        sync.Mutex
-	listening []func(context.Context) // guarded by mu: what stops the listeners
+	listening []func(context.Context) error // guarded by mu: what stops the listeners
 }
 
 // New makes a server and starts its event loops. It returns everything that is wrong with the configuration.

@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/internal/hub"
@@ -24,6 +24,9 @@ type refused struct {
 	status int
 	why    string
 }
+
+// shuttingDown is for those who come too late.
+var shuttingDown = refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
 
 // handshake is an upgrade request that passed every check.
 type handshake struct {
@@ -103,7 +106,12 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 		key = q.Get("app")
 	}
 	h := &handshake{protocol: protocol, library: q.Get("client")}
-	if code, no := s.identify(ctx, r, h, key, q.Get("token")); no != nil {
+	code, no := s.identify(ctx, r, h, key, q.Get("token"))
+	if s.draining.Load() { // last, since the application may have taken its time
+		h.release()
+		return nil, &shuttingDown
+	}
+	if no != nil {
 		if protocol != Pusher {
 			return nil, no
 		}
@@ -137,6 +145,8 @@ func (s *Server) identify(ctx context.Context, r *http.Request, h *handshake, ke
 	if h.app = s.app(key); h.app == nil {
 		return hub.UnknownApp, &refused{http.StatusUnauthorized, fmt.Sprintf("there is no app with the key %.100q", key)}
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limits.Handshake)
+	defer cancel()
 	u, err := s.auth.User(ctx, r, token)
 	if err != nil {
 		var no *auth.Refusal
@@ -156,12 +166,14 @@ func (s *Server) identify(ctx context.Context, r *http.Request, h *handshake, ke
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 	h, no := s.admitSafely(r.Context(), r)
 	if no != nil {
-		if no.status == http.StatusUpgradeRequired {
+		switch no.status {
+		case http.StatusMethodNotAllowed:
+			w.Header().Set("Allow", "GET")
+		case http.StatusUpgradeRequired:
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 			w.Header().Set("Sec-WebSocket-Version", "13")
-		}
-		if no.status == http.StatusServiceUnavailable {
+		case http.StatusServiceUnavailable:
 			w.Header().Set("Retry-After", "1")
 		}
 		refuse(w, no.status, no.why)
@@ -185,6 +197,9 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 
 // take makes a connection whose handshake came through net/http a client; first is what it has sent since.
 func (s *Server) take(conn net.Conn, first []byte, h *handshake) {
+	if p, wrapped := conn.(*prefixed); wrapped { // and what the loop read with it before it left it to net/http
+		first, conn = append(first, p.first...), p.Conn
+	}
 	l := s.next()
 	lc, handler, begin := s.session(h)
 	start := func() {
@@ -208,9 +223,6 @@ func (s *Server) take(conn net.Conn, first []byte, h *handshake) {
 			start()
 		}), 0)
 	} else {
-		if p, wrapped := conn.(*prefixed); wrapped && len(p.first) > 0 {
-			first = append(first, p.first...)
-		}
 		err = l.Post(loop.Func(func(l *loop.Loop) {
 			l.AttachPump(lc, handler, conn, nil)
 			start()
@@ -267,12 +279,6 @@ func try(h http.Hijacker) (conn net.Conn, rw *bufio.ReadWriter, err error) {
 
 // descriptor takes the socket out of a plain TCP connection, whose Go side is closed: the loop has its own.
 func descriptor(c net.Conn) (fd int, ok bool) {
-	if p, wrapped := c.(*prefixed); wrapped {
-		if len(p.first) > 0 { // net/http has not read what the loop read before it: leave it to a pump
-			return -1, false
-		}
-		c = p.Conn
-	}
 	tc, plain := c.(*net.TCPConn)
 	if !plain {
 		return -1, false
@@ -304,6 +310,9 @@ func (s *Server) accepted(l *loop.Loop, fd int, remote net.Addr, rest *handedOve
 		return
 	}
 	f.SetDeadline(l.Now().Add(s.cfg.Limits.Handshake))
+	if s.draining.Load() {
+		f.refuse(&shuttingDown)
+	}
 }
 
 // Data implements loop.Handler: the first bytes decide who the connection is for.
@@ -313,6 +322,10 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 	if had > 0 {
 		f.buf = append(f.buf, b...)
 		in = f.buf
+	}
+	if in[0] == tlsHandshake {
+		f.refuse(&refused{http.StatusBadRequest, "this port speaks plain HTTP, and the client began TLS: connect with ws:// or http://"})
+		return len(b)
 	}
 	what, r, n := ws.SniffRequest(in)
 	if what == ws.Ours {
@@ -335,23 +348,21 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 	f.asked = true
 	f.Pause() // what follows the request waits for its answer
 	l := f.Conn.Loop()
-	ctx, cancel := context.WithTimeout(context.Background(), f.srv.cfg.Limits.Handshake)
-	decide := func() {
-		defer cancel()
-		h, no := f.srv.admitSafely(ctx, r)
+	if !f.srv.auth.MustWait(r, r.URL.Query().Get("token")) {
+		f.answer(f.srv.admit(context.Background(), r))
+		return n - had
+	}
+	go func() {
+		h, no := f.srv.admitSafely(context.Background(), r)
 		if l.Post(loop.Func(func(*loop.Loop) { f.answer(h, no) }), 0) != nil && h != nil {
 			h.release()
 		}
-	}
-	if !f.srv.auth.MustWait(r, r.URL.Query().Get("token")) {
-		h, no := f.srv.admit(ctx, r)
-		cancel()
-		f.answer(h, no)
-	} else {
-		go decide()
-	}
+	}()
 	return n - had
 }
+
+// tlsHandshake is the first byte of a TLS connection.
+const tlsHandshake = 0x16
 
 // admitSafely is admit, with a panic of the application's code as a refusal.
 func (s *Server) admitSafely(ctx context.Context, r *http.Request) (h *handshake, no *refused) {
@@ -373,7 +384,7 @@ func (f *front) answer(h *handshake, no *refused) {
 		return
 	}
 	if no != nil {
-		f.Shut(httpRefusal(no), errors.New(no.why), lingerTime)
+		f.refuse(no)
 		return
 	}
 	lc, handler, begin := f.srv.session(h)
@@ -382,6 +393,9 @@ func (f *front) answer(h *handshake, no *refused) {
 	begin()
 	lc.Resume()
 }
+
+// refuse ends the connection with an HTTP response.
+func (f *front) refuse(no *refused) { f.Shut(httpRefusal(no), errors.New(no.why), lingerTime) }
 
 // handOver gives the connection to net/http with the bytes it has sent.
 func (f *front) handOver(first []byte) {
@@ -396,11 +410,19 @@ func (f *front) handOver(first []byte) {
 
 // Timeout implements loop.Handler.
 func (f *front) Timeout(*loop.Conn) {
-	f.Shut(httpRefusal(&refused{http.StatusRequestTimeout, fmt.Sprintf("no complete request within %v", f.srv.cfg.Limits.Handshake)}), errors.New("handshake timeout"), lingerTime)
+	limit := f.srv.cfg.Limits.Handshake
+	if f.asked {
+		f.refuse(&refused{http.StatusServiceUnavailable, fmt.Sprintf("identifying the client took longer than %v", limit)})
+		return
+	}
+	f.refuse(&refused{http.StatusRequestTimeout, fmt.Sprintf("no complete request within %v", limit)})
 }
 
 // Drained implements loop.Handler.
 func (f *front) Drained(*loop.Conn, []loop.Dropped) {}
+
+// Slow implements loop.Handler.
+func (f *front) Slow(*loop.Conn) ([]byte, time.Duration) { return nil, 0 }
 
 // Closed implements loop.Handler.
 func (f *front) Closed(*loop.Conn, error) { f.buf = nil }
@@ -436,4 +458,10 @@ func (p *prefixed) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-var _ io.Reader = (*prefixed)(nil)
+// CloseWrite lets net/http end its side first, so that what it said last is not lost.
+func (p *prefixed) CloseWrite() error {
+	if c, ok := p.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}

@@ -252,8 +252,8 @@ func (c *Client) subscribe(r *Subscribe) {
 		c.refuse(r, errf(BadRequest, "%v", err))
 		return
 	}
-	if limit := c.hub.cfg.Limits.ChannelsPerClient; len(c.conn.Memberships()) >= limit && !c.Subscribed(r.Channel) {
-		c.refuse(r, errf(TooManyChannels, "this connection listens to %d channels, which is the limit; unsubscribe from one first", limit))
+	if err := c.room(r.Channel); err != nil {
+		c.refuse(r, err)
 		return
 	}
 	kind, bare := channelname.Split(r.Channel)
@@ -283,7 +283,7 @@ func (c *Client) subscribe(r *Subscribe) {
 		return
 	}
 	var g Grant
-	c.call(r.Channel, func(ctx context.Context) (err error) {
+	c.call(r.Channel, c.undecided(), func(ctx context.Context) (err error) {
 		g, err = c.hub.cfg.Authorizer.Authorize(ctx, q)
 		return err
 	}, func(unsubscribed bool, err *Error) {
@@ -298,6 +298,14 @@ func (c *Client) subscribe(r *Subscribe) {
 	})
 }
 
+// room says whether the client may listen to one more channel.
+func (c *Client) room(channel string) *Error {
+	if limit := c.hub.cfg.Limits.ChannelsPerClient; len(c.conn.Memberships()) >= limit && !c.Subscribed(channel) {
+		return errf(TooManyChannels, "this connection listens to %d channels, which is the limit; unsubscribe from one first", limit)
+	}
+	return nil
+}
+
 func (c *Client) refuse(r *Subscribe, err *Error) {
 	c.hub.stats.Refused.Add(1)
 	c.hook(HookEvent{Kind: Refused, Channel: r.Channel, Reason: err.Message})
@@ -310,6 +318,10 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 	now := h.cfg.Now()
 	if !g.Expires.IsZero() && !g.Expires.After(now) {
 		c.refuse(r, errf(Expired, "the grant for %q has expired", r.Channel))
+		return
+	}
+	if err := c.room(r.Channel); err != nil { // others were granted meanwhile
+		c.refuse(r, err)
 		return
 	}
 	presence := strings.HasPrefix(r.Channel, "presence-")
@@ -567,6 +579,9 @@ func (c *Client) Whisper(channel string, ev Event, tag any) {
 }
 
 func (c *Client) mayWhisper(channel string, ev *Event) *Error {
+	if err := channelname.Validate(channel); err != nil {
+		return errf(BadRequest, "%v", err)
+	}
 	if c.app.Settings().NoClientEvents {
 		return errf(Forbidden, "client events are switched off for app %q", c.app.ID)
 	}
@@ -675,12 +690,13 @@ func (c *Client) send(channel string, ev *Event, kind DeliveryKind, tag any) {
 		return
 	}
 	c.hold()
-	c.call(channel, func(ctx context.Context) error {
+	late := errf(Overloaded, "the server takes events more slowly than they come; try later")
+	c.call(channel, late, func(ctx context.Context) error {
 		for full != nil {
 			select {
 			case <-full:
 			case <-ctx.Done():
-				return errf(Overloaded, "the server takes events more slowly than they come; try later")
+				return late
 			}
 			pos, full, err = c.hub.publish(k, ev, kind)
 		}
@@ -711,7 +727,7 @@ func (c *Client) Deliver(channel, event, data string, tag any) bool {
 	lane := "\x00" + event // a channel's commands do not wait for handlers, nor one event's handler for another's
 	c.inLane(lane, false, func() {
 		var reply []byte
-		c.call(lane, func(ctx context.Context) (err error) {
+		c.call(lane, c.undecided(), func(ctx context.Context) (err error) {
 			reply, err = fn(ctx, in)
 			return err
 		}, func(_ bool, err *Error) {

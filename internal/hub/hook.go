@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"math"
 
 	"github.com/stacksjs/realtime-go/internal/loop"
 )
@@ -123,13 +122,17 @@ func (h *Hub) Disconnect(s Select, why string) {
 	h.Each(s, func(c *Client) { c.session.Stop(errf(Revoked, "%s", why)) })
 }
 
-// StopSome ends a part of a loop's clients, 0 < part ≤ 1; it runs on that loop.
-func (h *Hub) StopSome(l *loop.Loop, part float64, why *Error) {
+// Clients is how many clients a loop has; it runs on that loop.
+func (h *Hub) Clients(l *loop.Loop) int {
 	b := h.branches[l.Index()]
-	n := len(b.clients) - len(b.free)
-	n = int(math.Ceil(float64(n) * part))
-	for _, c := range b.clients {
-		if n == 0 {
+	return len(b.clients) - len(b.free)
+}
+
+// StopAllBut ends a loop's clients until only some are left; it runs on that loop.
+func (h *Hub) StopAllBut(l *loop.Loop, left int, why *Error) {
+	n := h.Clients(l) - left
+	for _, c := range h.branches[l.Index()].clients {
+		if n <= 0 {
 			return
 		}
 		if c != nil {

@@ -10,6 +10,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
@@ -155,8 +156,10 @@ func (h *Hub) Close() {
 		close(h.stop)
 	}
 	h.janitor.Wait()
-	h.hooks.wait()
 }
+
+// Hooked returns when the hook has been told everything, or ctx ends: with false. It is for a hub whose loops have ended.
+func (h *Hub) Hooked(ctx context.Context) bool { return h.hooks.wait(ctx) }
 
 // Stats counts what happened.
 func (h *Hub) Stats() *Stats { return &h.stats }
@@ -195,7 +198,7 @@ func (h *Hub) Publish(ctx context.Context, k Key, ev *Event) (Position, error) {
 		select {
 		case <-full:
 		case <-ctx.Done():
-			return Position{}, errors.Join(ErrOverloaded, ctx.Err())
+			return Position{}, fmt.Errorf("%w: %w", ErrOverloaded, ctx.Err())
 		case <-h.stop:
 			return Position{}, ErrClosed
 		}
@@ -342,7 +345,8 @@ func (w *window) add(k Key, id string, pos Position, expires time.Time) {
 		delete(w.ids, w.order[0])
 		w.order = w.order[1:]
 	}
-	key := windowKey{k, id}
+	k.Name = strings.Clone(k.Name) // both may be pieces of a client's frame
+	key := windowKey{k, strings.Clone(id)}
 	if _, again := w.ids[key]; !again {
 		w.order = append(w.order, key)
 	}

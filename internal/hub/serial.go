@@ -1,6 +1,9 @@
 package hub
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // serial runs functions in order per key, each key on a goroutine of its own that exists while it has work.
 type serial struct {
@@ -53,4 +56,19 @@ func (s *serial) run(key any) {
 	}
 }
 
-func (s *serial) wait() { s.wg.Wait() }
+// wait returns when nothing is left to run, or ctx ends: with false.
+func (s *serial) wait(ctx context.Context) bool {
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.queue) == 0
+	}
+}

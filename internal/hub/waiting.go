@@ -13,8 +13,8 @@ import (
 type waiting struct {
 	lanes map[string]*lane
 	n     int  // commands waiting in all lanes
-	full  bool // so many that the connection is not read
-	holds int  // other reasons not to read it
+	full  bool // so many, or so many lanes, that the connection is not read
+	holds int  // reasons not to read it
 }
 
 type lane struct {
@@ -32,10 +32,8 @@ func (c *Client) inLane(name string, unsubscribe bool, f func()) {
 	if c.waiting != nil {
 		if ln := c.waiting.lanes[name]; ln != nil && ln.busy {
 			ln.queue = append(ln.queue, command{unsubscribe, f})
-			if c.waiting.n++; c.waiting.n >= c.hub.cfg.Limits.Waiting && !c.waiting.full {
-				c.waiting.full = true
-				c.hold()
-			}
+			c.waiting.n++
+			c.fill()
 			return
 		}
 	}
@@ -57,6 +55,15 @@ func (c *Client) lane(name string) *lane {
 	return ln
 }
 
+// fill stops reading the connection once too many of its commands wait, or too many calls are under way for it.
+func (c *Client) fill() {
+	w, limit := c.waiting, c.hub.cfg.Limits.Waiting
+	if !w.full && (w.n >= limit || len(w.lanes) >= limit) {
+		w.full = true
+		c.hold()
+	}
+}
+
 // hold stops reading the connection until as many releases.
 func (c *Client) hold() {
 	if c.waiting == nil {
@@ -76,9 +83,10 @@ func (c *Client) release() {
 // Held reports whether the connection is not to be read: the session stops decoding what it has.
 func (c *Client) Held() bool { return c.waiting != nil && c.waiting.holds > 0 }
 
-// call runs work off the loop, with a deadline, and then done on the loop. unsubscribed tells whether the client
-// has asked to leave the lane's channel meanwhile. If the client is gone by then, done is not called.
-func (c *Client) call(name string, work func(context.Context) error, done func(unsubscribed bool, err *Error)) {
+// call runs work off the loop, with a deadline, and then done on the loop; late is what done gets when the deadline
+// has passed. unsubscribed tells whether the client has asked to leave the lane's channel meanwhile. If the client is
+// gone by then, done is not called.
+func (c *Client) call(name string, late *Error, work func(context.Context) error, done func(unsubscribed bool, err *Error)) {
 	h := c.hub
 	if n := h.calls.Add(1); n > int64(h.cfg.Limits.Calls) {
 		h.calls.Add(-1)
@@ -87,6 +95,7 @@ func (c *Client) call(name string, work func(context.Context) error, done func(u
 	}
 	ln := c.lane(name)
 	ln.busy = true
+	c.fill()
 	over := false // owned by the loop
 	finish := func(err error) loop.Task {
 		return loop.Func(func(*loop.Loop) {
@@ -104,7 +113,6 @@ func (c *Client) call(name string, work func(context.Context) error, done func(u
 		})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), h.cfg.Limits.CallTime)
-	late := errf(Failed, "no decision within %v", h.cfg.Limits.CallTime)
 	stop := context.AfterFunc(ctx, func() { // the work may not heed its context
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			c.branch.loop.Post(finish(late), 0)
@@ -120,6 +128,11 @@ func (c *Client) call(name string, work func(context.Context) error, done func(u
 		cancel()
 		c.branch.loop.Post(finish(err), 0)
 	}()
+}
+
+// undecided is what the client is told when the application's code takes too long.
+func (c *Client) undecided() *Error {
+	return errf(Failed, "no decision within %v", c.hub.cfg.Limits.CallTime)
 }
 
 // protect turns a panic of user code into its error.
@@ -160,7 +173,7 @@ func (c *Client) next(name string, ln *lane) {
 	if !ln.busy {
 		delete(w.lanes, name)
 	}
-	if w.full && w.n <= c.hub.cfg.Limits.Waiting/2 {
+	if most := c.hub.cfg.Limits.Waiting / 2; w.full && w.n <= most && len(w.lanes) <= most {
 		w.full = false
 		c.release()
 	}
@@ -174,7 +187,7 @@ func (c *Client) Authenticate(who func(context.Context) (*User, error), done fun
 	const lane = "\x00auth"
 	c.inLane(lane, false, func() {
 		var u *User
-		c.call(lane, func(ctx context.Context) (err error) {
+		c.call(lane, c.undecided(), func(ctx context.Context) (err error) {
 			u, err = who(ctx)
 			return err
 		}, func(_ bool, err *Error) {

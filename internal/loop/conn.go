@@ -19,13 +19,17 @@ var (
 // Handler is what a connection means to the room above. Every method runs on the loop and must not wait.
 type Handler interface {
 	// Data gets bytes as they arrived; they are valid, and may be changed, during the call only. It returns how
-	// many it took; it takes fewer only after Pause, and gets the rest again after Resume.
+	// many it took, at least one. It takes fewer only after Pause, and gets the rest again after Resume; or because the
+	// loop is Full, and gets the rest in a later turn.
 	Data(c *Conn, b []byte) int
 	// Timeout is called when the deadline set with SetDeadline has passed.
 	Timeout(c *Conn)
 	// Drained is called when everything queued has been written after some of it could not be at once;
 	// dropped tells for which groups units were left out meanwhile.
 	Drained(c *Conn, dropped []Dropped)
+	// Slow is called when more than MaxQueued bytes wait, and the connection ends for it with ErrSlow. What waits is
+	// lost; last is what the peer gets behind a prefix of it, if it reads that within the grace.
+	Slow(c *Conn) (last []byte, grace time.Duration)
 	// Closed is called once, last, with the reason: io.EOF when the peer ended the stream.
 	Closed(c *Conn, reason error)
 }
@@ -215,9 +219,7 @@ func (l *Loop) ready(e *event) {
 	if e.readable && c.flags&flagClosed == 0 {
 		switch {
 		case c.flags&flagPaused == 0:
-			if !l.turn.full() { // else what it asks for has no room yet; the poller will say so again
-				c.read()
-			}
+			c.read()
 		case c.flags&flagMuted == 0:
 			c.flags |= flagMuted
 			c.interest()
@@ -231,12 +233,12 @@ func (l *Loop) ready(e *event) {
 func (c *Conn) read() {
 	l := c.loop
 	if c.x != nil && len(c.x.unread) > 0 {
-		return // resumed, and what arrived before goes first; the poller will say so again
+		return // what arrived before goes first; the poller will say so again
 	}
 	if l.buf == nil {
 		l.buf = make([]byte, readBuffer)
 	}
-	for budget := readBudget; budget > 0; {
+	for budget := readBudget; budget > 0 && !l.Full(); { // here, too, the poller will say so again
 		n, err := readFD(int(c.fd), l.buf)
 		switch {
 		case err == errAgain:
@@ -267,7 +269,7 @@ func (c *Conn) Feed(b []byte) {
 	if x := c.x; x != nil && len(x.unread) > 0 && c.flags&flagPaused == 0 {
 		b, x.unread = append(x.unread, b...), nil // resumed, but not replayed yet: the older bytes go first
 	}
-	for len(b) > 0 && c.flags&(flagPaused|flagClosed) == 0 {
+	for len(b) > 0 && c.flags&(flagPaused|flagClosed) == 0 && !c.loop.Full() {
 		b = b[c.data(b):]
 		now := c.owner()
 		if now == c {
@@ -278,6 +280,9 @@ func (c *Conn) Feed(b []byte) {
 	if len(b) > 0 && !c.Closing() {
 		x := c.extra()
 		x.unread = append(x.unread, b...)
+		if c.flags&flagPaused == 0 {
+			c.loop.resumed = append(c.loop.resumed, c) // the next turn takes it up
+		}
 	}
 }
 
@@ -338,23 +343,26 @@ func (c *Conn) Shut(last []byte, reason error, grace time.Duration) {
 	if c.Closing() {
 		return
 	}
-	l := c.loop
-	final := append(l.turn.collect(c), last...)
+	final := append(c.loop.turn.collect(c), last...)
+	c.close(reason, grace)
+	if len(final) > 0 {
+		c.send(final)
+	}
+	c.loop.turn.shut = append(c.loop.turn.shut, c)
+}
+
+// close makes the connection over for its handler, and drops what was sent to it in the turn being collected.
+func (c *Conn) close(reason error, grace time.Duration) {
 	c.flags |= flagClosing
 	c.over(reason)
-	c.h = lingering{}
 	x := c.extra()
 	x.unread, x.dropped = nil, nil
 	c.unmute()
 	if x.pump != nil {
 		x.pump.more()
 	}
-	c.SetDeadline(l.now.Add(grace))
+	c.SetDeadline(c.loop.now.Add(grace))
 	c.replyHead, c.replyTail = -1, -1
-	if len(final) > 0 {
-		c.send(final)
-	}
-	l.turn.shut = append(l.turn.shut, c)
 }
 
 // shutNow ends our side of the stream of a closing connection once nothing is left to write.
@@ -378,6 +386,8 @@ func (lingering) Data(c *Conn, b []byte) int { return len(b) }
 func (lingering) Timeout(c *Conn)            { c.Abort(ErrTimeout) }
 func (lingering) Drained(*Conn, []Dropped)   {}
 func (lingering) Closed(*Conn, error)        {}
+
+func (lingering) Slow(*Conn) ([]byte, time.Duration) { return nil, 0 }
 
 // Abort closes the connection now; what is queued is lost.
 func (c *Conn) Abort(reason error) {

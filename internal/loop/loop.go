@@ -26,7 +26,8 @@ var ErrStopped = errors.New("loop: stopped")
 
 // Config of a Loop. The zero value works.
 type Config struct {
-	// MaxQueued is how many bytes may wait for one connection that does not read. Zero means 4 MiB.
+	// MaxQueued is how many bytes may wait for one connection that does not read, behind what its socket or a pump's
+	// writer has taken. Zero means 4 MiB.
 	MaxQueued int
 	// Portable makes the loop wait on a Go channel instead of epoll, so that only pumps can be attached: what
 	// systems without epoll use, and what makes a loop testable in a synctest bubble.
@@ -125,6 +126,22 @@ func (l *Loop) Polls() bool { return l.poll.polls() }
 
 // Conns is the number of connections the loop owns. Any goroutine.
 func (l *Loop) Conns() int { return int(l.conns.Load()) }
+
+// MaxQueued is how many bytes may wait for one connection that does not read.
+func (l *Loop) MaxQueued() int { return l.cfg.MaxQueued }
+
+// Full reports that this turn has enough to write: a handler that answers input with much more than it is leaves the
+// rest of the input for the next turn. On the loop.
+func (l *Loop) Full() bool { return l.turn.full() }
+
+// Each calls f with the handler of every connection that is not over. On the loop.
+func (l *Loop) Each(f func(Handler)) {
+	for _, c := range l.table {
+		if c != nil && !c.Closing() {
+			f(c.h)
+		}
+	}
+}
 
 // Now is the time at which this turn began.
 func (l *Loop) Now() time.Time { return l.now }

@@ -92,6 +92,7 @@ type end struct {
 	timeout func()
 	drained func([]Dropped)
 	onClose func(error)
+	slow    string // what a slow peer is told
 	closed  chan error
 }
 
@@ -113,6 +114,8 @@ func (e *end) Drained(_ *Conn, d []Dropped) {
 		e.drained(d)
 	}
 }
+
+func (e *end) Slow(*Conn) ([]byte, time.Duration) { return []byte(e.slow), time.Minute }
 
 func (e *end) Closed(_ *Conn, reason error) {
 	if e.onClose != nil {
@@ -525,9 +528,7 @@ func TestPolicies(t *testing.T) {
 		each(t, cfg, func(t *testing.T, r *rig) {
 			_, got, dropped := run(r, DropOldest)
 			tail := 20 // a full queue of units
-			if !r.socket {
-				tail = 19 // and the one that is being written
-			} else if len(dropped) == 1 && units-dropped[0].N > 20 && len(got) > 20 && got[len(got)-20] != text(units-20) {
+			if r.socket && len(dropped) == 1 && units-dropped[0].N > 20 && len(got) > 20 && got[len(got)-20] != text(units-20) {
 				tail = 19 // some of the one partly written was in the queue too
 			}
 			check(t, r, got, dropped, tail)
@@ -978,5 +979,82 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 				t.Errorf("a connection is open: %v", err)
 			}
 		}
+	})
+}
+
+// A slow peer that reads on after all gets what was sent from the beginning, as far as it goes, and then why it ends.
+func TestASlowPeerIsToldSoBehindAPrefix(t *testing.T) {
+	const units, size = 100, 1000
+	c := &fakeClock{} // which stands still: no grace ends
+	each(t, Config{MaxQueued: 20 * size, Now: c.now}, func(t *testing.T, r *rig) {
+		var g Group
+		e := &end{closed: make(chan error, 2), slow: "too slow"}
+		peer := r.attach(&e.Conn, e, 1) // the least the system has
+		text := func(i int) string { return fmt.Sprintf("%0*d", size, i) }
+		r.on(func() { e.Join(&g, Stamp{}, nil) })
+		for i := range units {
+			r.on(func() { r.append(&g, Stamp{Seq: uint64(i + 1)}, text(i)) })
+			r.written()
+			r.on(func() { e.Send([]byte("reply")); r.append(&g, Stamp{Seq: uint64(i + 1)}, "") })
+			r.written()
+		}
+		if err := <-e.closed; err != ErrSlow {
+			t.Errorf("closed with %v", err)
+		}
+		var want strings.Builder
+		for i := range units {
+			want.WriteString(text(i) + "reply")
+		}
+		got, ok := strings.CutSuffix(rest(t, peer), "too slow")
+		if !ok || got == "" || len(got) >= want.Len() || !strings.HasPrefix(want.String(), got) {
+			t.Errorf("it got %d bytes, a prefix: %v, its last words: %v", len(got), strings.HasPrefix(want.String(), got), ok)
+		}
+		if n := len(got) % (size + len("reply")); n != 0 && n != size {
+			t.Errorf("it got %d bytes of the last unit", n)
+		}
+	})
+}
+
+func TestAQueueThatIsNeverEmptyDoesNotGrow(t *testing.T) {
+	var q queue
+	for i := range 100_000 {
+		for range 1 + i%3 {
+			q.push(item{b: []byte("unit")})
+		}
+		for q.bytes > 2*len("unit") {
+			q.wrote(3) // which ends in the middle of units
+		}
+	}
+	if cap(q.items) > 16 {
+		t.Errorf("%d bytes wait, in a queue of %d places", q.bytes, cap(q.items))
+	}
+}
+
+// Input is taken as fast as its answers can be written: a little of it may ask for much.
+func TestInputWaitsWhileTheTurnIsFull(t *testing.T) {
+	const asked, size = 400, 100 << 10
+	each(t, Config{MaxQueued: 1 << 40}, func(t *testing.T, r *rig) {
+		answer := bytes.Repeat([]byte("x"), size)
+		e, peer := r.dial(func(e *end, b []byte) int {
+			for n := range b {
+				if most := logBytes + size; r.turn.bytes >= most {
+					t.Fatalf("the turn has %d bytes and more is asked for", r.turn.bytes)
+				}
+				e.Send(answer)
+				if r.Full() {
+					return n + 1
+				}
+			}
+			return len(b)
+		})
+		other, otherPeer := r.dial()
+		go peer.Write(bytes.Repeat([]byte("?"), asked))
+		peer.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if n, err := io.CopyN(io.Discard, peer, asked*size); err != nil {
+			t.Fatalf("after %d answers: %v", n/size, err)
+		}
+		r.on(func() { other.Send([]byte("done")) })
+		r.wantRest(other, otherPeer, "done")
+		r.wantRest(e, peer, "")
 	})
 }

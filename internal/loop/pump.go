@@ -46,7 +46,7 @@ func (c *Conn) owner() *Conn {
 }
 
 func (c *Conn) askMore() {
-	if c.x != nil && c.x.pump != nil && c.flags&(flagPaused|flagClosed) == 0 {
+	if c.x != nil && c.x.pump != nil && c.flags&(flagPaused|flagClosed) == 0 && len(c.x.unread) == 0 {
 		c.x.pump.more()
 	}
 }
@@ -109,7 +109,7 @@ func (p *pump) start() {
 		return
 	}
 	p.writing = true
-	q.busy = len(q.items) - q.head
+	q.busy, q.hand = len(q.items)-q.head, q.bytes
 	n := q.bytes
 	var b []byte
 	if q.busy == 1 {
@@ -137,7 +137,7 @@ func (p *pump) wrote(n int, err error) {
 		return
 	}
 	q := &c.x.queue
-	q.busy = 0
+	q.busy, q.hand = 0, 0
 	q.wrote(n)
 	if q.head < len(q.items) {
 		p.start()
@@ -159,6 +159,6 @@ func (p *pump) endWrite() bool {
 func (p *pump) close() {
 	p.once.Do(func() {
 		close(p.end)
-		p.rw.Close()
+		go p.rw.Close() // here, too, TLS writes an alert, which may wait
 	})
 }

@@ -7,8 +7,12 @@ type queue struct {
 	items []item
 	head  int
 	bytes int
-	busy  int // items at the head that a pump is writing
+	busy  int // items at the head that a pump is writing, and
+	hand  int // their bytes
 }
+
+// waiting is how many bytes neither the socket nor a pump's writer has taken.
+func (q *queue) waiting() int { return q.bytes - q.hand }
 
 type item struct {
 	b     []byte
@@ -71,8 +75,8 @@ func (c *Conn) emit(runs []run) {
 func (c *Conn) enqueue(runs []run, skip int) {
 	x := c.extra()
 	q := &x.queue
-	had := q.bytes
-	atOnce := x.pump != nil && had == 0 // the writer takes all of it, as a socket would: nothing has waited
+	had := q.waiting()
+	atOnce := x.pump != nil && q.bytes == 0 // the writer takes all of it, as a socket would: nothing has waited
 	for i := range runs {
 		r := &runs[i]
 		if skip >= len(r.b) {
@@ -101,11 +105,11 @@ func (c *Conn) enqueue(runs []run, skip int) {
 		q.push(item{b: r.keep(r.b[skip:])})
 		skip = 0
 	}
-	if limit := c.loop.cfg.MaxQueued; q.bytes > limit {
-		x.dropUnits(nil, q.bytes-limit)
+	if limit := c.loop.cfg.MaxQueued; q.waiting() > limit {
+		x.dropUnits(nil, q.waiting()-limit)
 		// What one turn brings may be more than the limit; a connection is slow when something older waits too.
-		if q.bytes > limit && had > 0 {
-			c.Abort(ErrSlow)
+		if q.waiting() > limit && had > 0 {
+			c.slow()
 			return
 		}
 	}
@@ -115,6 +119,21 @@ func (c *Conn) enqueue(runs []run, skip int) {
 		c.flags |= flagWriting
 		c.interest()
 	}
+}
+
+// slow ends a connection that does not read. Its queue ends behind the item that is being written, which is the end of
+// a unit; behind that goes what the handler has to say.
+func (c *Conn) slow() {
+	defer c.rescue()
+	last, grace := c.h.Slow(c)
+	if len(last) == 0 {
+		c.Abort(ErrSlow)
+		return
+	}
+	q := &c.x.queue
+	q.cut(q.head + max(q.busy, 1))
+	q.push(item{b: last})
+	c.close(ErrSlow, grace)
 }
 
 // keep returns b for a queue: by reference where it is a good part of its log, else copied, so that a small
@@ -132,11 +151,23 @@ func (r *run) keep(b []byte) []byte {
 }
 
 func (q *queue) push(it item) {
-	if q.head > 0 && q.head == len(q.items) {
-		q.items, q.head = q.items[:0], 0
+	// A queue that is never empty must not grow by what has been written.
+	if q.head > len(q.items)/2 && len(q.items) == cap(q.items) {
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
 	}
 	q.items = append(q.items, it)
 	q.bytes += len(it.b)
+}
+
+// cut drops the items from the i-th on.
+func (q *queue) cut(i int) {
+	for _, it := range q.items[i:] {
+		q.bytes -= len(it.b)
+	}
+	clear(q.items[i:])
+	q.items = q.items[:i]
 }
 
 // dropUnits leaves out waiting units, oldest first: all of g, or, for nil, of DropOldest groups until over bytes

@@ -43,6 +43,8 @@ type Room interface {
 	Drained(dropped []loop.Dropped)
 	// Idle is called instead of closing when the peer is silent for too long: the room closes with its own code.
 	Idle()
+	// Slow gives the code and text of the close frame for a peer that reads too slowly; Closed follows.
+	Slow() (code int, text string)
 	// Closed is called once, last.
 	Closed(reason error)
 }
@@ -104,7 +106,7 @@ func (s *Socket) Message(op ws.Op, payload []byte) bool {
 	} else {
 		s.room.Binary(payload)
 	}
-	return !s.Closing() && !s.room.Held()
+	return !s.Closing() && !s.room.Held() && !s.Loop().Full()
 }
 
 // Control implements ws.Handler.
@@ -160,6 +162,12 @@ var pingFrame = ws.AppendFrame(nil, ws.OpPing, nil)
 // Drained implements loop.Handler.
 func (s *Socket) Drained(_ *loop.Conn, dropped []loop.Dropped) { s.room.Drained(dropped) }
 
+// Slow implements loop.Handler.
+func (s *Socket) Slow(*loop.Conn) ([]byte, time.Duration) {
+	code, text := s.room.Slow()
+	return ws.AppendClose(nil, code, text), s.cfg.Grace
+}
+
 // Closed implements loop.Handler.
 func (s *Socket) Closed(_ *loop.Conn, reason error) {
 	s.reader = nil
@@ -173,6 +181,8 @@ func Reason(err error) string {
 		return "closed"
 	case errors.Is(err, io.EOF):
 		return "the client went away without closing"
+	case errors.Is(err, loop.ErrSlow):
+		return "the client read too slowly"
 	}
 	return err.Error()
 }

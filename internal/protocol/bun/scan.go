@@ -10,6 +10,8 @@ type command struct {
 	channel, channels, data, name, auth, channelData, dataByOne field
 	id, messageID, ack                                          field
 	since, epoch, rewind, token, except, mid                    field
+
+	size int // of the frame
 }
 
 func (c *command) slot(key string) *field {
@@ -56,6 +58,7 @@ func (c *command) slot(key string) *field {
 
 // decode reads a frame. Unknown fields are skipped; of a field given twice the last counts.
 func decode(s string) (c command, err error) {
+	c.size = len(s)
 	err = jsontext.Object(s, func(key string, v field) {
 		if f := c.slot(key); f != nil {
 			*f = v

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/ws"
@@ -109,6 +110,31 @@ func TestEveryReasonHasItsWords(t *testing.T) {
 		}
 		if _, _, err := ws.ParseClose(ws.AppendClose(nil, r.close, "")[2:]); err != nil {
 			t.Errorf("hub code %d closes with %d: %v", c, r.close, err)
+		}
+	}
+}
+
+// What is kept of a frame does not keep the frame, unless it is most of it.
+func TestALittleDataDoesNotKeepALongFrame(t *testing.T) {
+	long := strings.Repeat("x", 100_000)
+	for _, tc := range []struct {
+		frame  string
+		shared bool
+	}{
+		{`{"name":"E","data":{"a":1}}`, true},
+		{`{"name":"E","data":"` + long + `"}`, true},
+		{`{"name":"E","data":{"a":1},"padding":"` + long + `"}`, false},
+	} {
+		c, err := decode(tc.frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, _ := c.name.Text()
+		for _, kept := range []string{c.payload(), c.own(name)} {
+			at := uintptr(unsafe.Pointer(unsafe.StringData(kept))) - uintptr(unsafe.Pointer(unsafe.StringData(tc.frame)))
+			if shared := at < uintptr(len(tc.frame)); shared != tc.shared {
+				t.Errorf("%.40s: %.40s is a piece of the frame: %v, and should be: %v", tc.frame, kept, shared, tc.shared)
+			}
 		}
 	}
 }

@@ -25,6 +25,7 @@ const Subprotocol = "realtime.v1.json"
 
 const (
 	batchMax     = 50
+	maxMID       = 128              // bytes of a message id
 	expectWarned = 30 * time.Second // before a token expires, the client is told
 )
 
@@ -161,7 +162,11 @@ func (s *session) command(text string) {
 			return
 		}
 	}
-	channel, _ := c.channel.Text()
+	channel, isText := c.channel.Text()
+	if !isText && c.channel.There() {
+		s.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("channel is %.40s; it must be a string", c.channel)})
+		return
+	}
 	if !ok || name == "" {
 		s.unknown(req, channel, "", c)
 		return
@@ -194,7 +199,7 @@ func (s *session) command(text string) {
 // check refuses what could not be given back.
 func (r *request) check() *hub.Error {
 	for _, f := range [2]field{r.id, r.messageID} {
-		if f.There() && (len(f) > 128 || f[0] == '{' || f[0] == '[') {
+		if f.There() && (len(f) > 128 || strings.IndexByte("{[tf", f[0]) >= 0) {
 			return &hub.Error{Code: hub.BadRequest, Message: "id and messageId are numbers or strings of at most 126 bytes"}
 		}
 	}
@@ -206,7 +211,15 @@ func (c *command) payload() string {
 	if c.data == "" {
 		return "null"
 	}
-	return string(c.data)
+	return c.own(string(c.data))
+}
+
+// own returns s, a piece of the frame, so that who keeps it does not keep a frame that is much longer.
+func (c *command) own(s string) string {
+	if c.size > 2*len(c.data)+1024 {
+		return strings.Clone(s)
+	}
+	return s
 }
 
 func (s *session) subscribe(c command, channel string, req *request) {
@@ -239,8 +252,13 @@ func (s *session) subscribe(c command, channel string, req *request) {
 
 func (s *session) publish(c command, channel string, req *request) {
 	name, _ := c.name.Text()
-	ev := &hub.Event{Name: name, Data: c.payload()}
-	ev.ID, _ = c.mid.Text()
+	ev := &hub.Event{Name: c.own(name), Data: c.payload()}
+	mid, _ := c.mid.Text()
+	if len(mid) > maxMID {
+		s.Done(channel, hub.Position{}, nil, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("mid is %d bytes, more than %d", len(mid), maxMID)}, req)
+		return
+	}
+	ev.ID = c.own(mid)
 	if c.except.There() {
 		ids, err := c.except.List(100)
 		if err != nil {
@@ -614,6 +632,11 @@ func (s *session) Drained(dropped []loop.Dropped) {
 // Idle implements socket.Room.
 func (s *session) Idle() {
 	s.socket.Close(reasons[hub.Idle].close, "no sign of life", socket.ErrIdle)
+}
+
+// Slow implements socket.Room.
+func (s *session) Slow() (int, string) {
+	return reasons[hub.SlowConsumer].close, fmt.Sprintf("this connection reads too slowly: more than %d bytes waited for it", s.socket.Loop().MaxQueued())
 }
 
 // Closed implements socket.Room.

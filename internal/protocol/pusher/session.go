@@ -455,6 +455,11 @@ func (s *session) Idle() {
 	s.socket.Close(reasons[hub.Idle].close, "no sign of life", socket.ErrIdle)
 }
 
+// Slow implements socket.Room.
+func (s *session) Slow() (int, string) {
+	return reasons[hub.SlowConsumer].close, fmt.Sprintf("this connection reads too slowly: more than %d bytes waited for it", s.socket.Loop().MaxQueued())
+}
+
 // Closed implements socket.Room.
 func (s *session) Closed(reason error) {
 	if s.flags&stranger == 0 {
