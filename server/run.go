@@ -173,6 +173,7 @@ func (s *Server) drain(ctx context.Context) {
 	}
 	s.hub.Close()
 	s.stopLoops()
+	s.hub.WaitForHooks()
 	wg.Wait()
 }
 

@@ -150,8 +150,11 @@ func (h *Hub) Close() {
 		close(h.stop)
 	}
 	h.janitor.Wait()
-	h.hooks.wait()
 }
+
+// WaitForHooks returns when the hook has been told of everything. It is to be called when the loops have ended: until
+// then their last clients may go.
+func (h *Hub) WaitForHooks() { h.hooks.wait() }
 
 // Stats counts what happened.
 func (h *Hub) Stats() *Stats { return &h.stats }
