@@ -857,7 +857,9 @@ type item struct {
 
 func (m *model) verify() {
 	m.lists = map[string]*list{}
-	for _, c := range m.conns {
+	for _, c := range m.conns { // what comes when the others go does not count
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		for _, cmd := range c.commands { // what is not answered may have been accepted, or not
 			if cmd.message != nil && cmd.answered < cmd.message.done && c.accepted(cmd) {
 				cmd.message.done = cmd.answered
