@@ -733,7 +733,7 @@ func TestAPollIsAnsweredInTime(t *testing.T) {
 		t.Fatalf("the poll brings %q", b)
 	}
 	s.unattended("aaaaaaaa")
-	s.at(now.Add(10*time.Second + rounding))
+	s.at(now.Add(5*time.Second + rounding))
 	s.nothingLeft()
 }
 
@@ -759,16 +759,16 @@ func TestASessionWithoutRequestsEnds(t *testing.T) {
 	q.want(`{"event":"pusher_internal:member_added","channel":"presence-room","data":"{\"user_id\":\"10\",\"user_info\":null}"}`)
 	for range 3 { // each poll begins the time anew
 		s.unattended("aaaaaaaa")
-		now = now.Add(10*time.Second - rounding)
+		now = now.Add(5*time.Second - rounding)
 		s.at(now)
 		p.say(pingFrame)
 		p.wantPoll(a(pongFrame))
 	}
 	s.unattended("aaaaaaaa")
 	p.say(pingFrame) // messages alone do not keep it
-	s.at(now.Add(10*time.Second + rounding))
+	s.at(now.Add(5*time.Second + rounding))
 	q.want(`{"event":"pusher_internal:member_removed","channel":"presence-room","data":"{\"user_id\":\"10\"}"}`)
-	if got := <-reasons; got != "no request came for 10s" {
+	if got := <-reasons; got != "no request came for 5s" {
 		t.Errorf("it ended because: %s", got)
 	}
 	if r := p.post(p.then+"/xhr", ""); r.StatusCode != 404 {

@@ -29,7 +29,7 @@ const (
 	// a response that ends earlier for the end of the session.
 	fullResponse = 256 << 10
 	// awayTime is how long a session waits for a request: between two polls, or after a full response.
-	awayTime = 10 * time.Second
+	awayTime = 5 * time.Second
 	// hurryTime is what a response still gets to take what is being written when it is over.
 	hurryTime = 2 * time.Second
 	// maxSends is how many bodies of one session are held at once; further ones are not read yet.
