@@ -220,7 +220,8 @@ func refuseBody(w http.ResponseWriter, err error) {
 }
 
 // xhrBase is where the client sees the app, without the scheme: host, prefix, /app/{key}. The browser itself says so for
-// pages of the same origin, else the nearest proxy that changed the host, else the request.
+// pages of the same origin, else the proxy that changed the host, else the request. What a client claims here leads
+// nobody but itself.
 func xhrBase(r *http.Request) (base string, ok bool) {
 	host := r.Host
 	if first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); first != "" {
