@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -479,7 +480,7 @@ func TestWhoIsRefusedLearnsItInTheSession(t *testing.T) {
 				s.streaming("firstone")
 			}
 			for _, verb := range []string{"/xhr", "/xhr_streaming"} {
-				p := s.xhr(c.path + fmt.Sprint(len(verb))) // another session
+				p := s.xhr(fmt.Sprint(c.path, c.code, len(verb))) // a session of its own
 				r := p.post(p.first+verb+c.query, "")
 				body := p.all(r)
 				open, rest, _ := strings.Cut(body, "\n")
@@ -992,6 +993,16 @@ func TestDrainEndsSessions(t *testing.T) {
 	})
 }
 
+// connectSmall opens a connection that takes little before it is read.
+func (s *live) connectSmall() *raw {
+	s.t.Helper()
+	c := s.connect()
+	if err := c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
 // A client that does not read costs the bytes that it may have waiting, and then its session.
 func TestASlowStreamEnds(t *testing.T) {
 	reasons := make(chan string, 10)
@@ -1004,11 +1015,11 @@ func TestASlowStreamEnds(t *testing.T) {
 	p.say(p.subscription("public", ""))
 	p.poll()
 	_, path, _ := strings.Cut(p.then, s.addr)
-	c := s.connect()
+	c := s.connectSmall()
 	c.write([]byte("POST " + path + "/xhr_streaming HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"))
 	x := s.xhrs.get(xhrID{docKey, "7", "aaaaaaaa"})
 	eventually(t, "the stream waits", func() bool { return responding(x, "[select") })
-	s.send(event("public", `"`+strings.Repeat("x", 32<<20)+`"`)) // one line, more than sockets take
+	s.send(event("public", `"`+strings.Repeat("x", 8<<20)+`"`)) // one line, more than sockets take
 	eventually(t, "the stream writes", func() bool { return responding(x, "Write") })
 	s.send(event("public", `1`))
 	if got := <-reasons; got != "loop: the connection reads too slowly" {
@@ -1030,7 +1041,7 @@ func TestAResponseThatIsStuckIsNotReplaced(t *testing.T) {
 	p.poll()
 	_, path, _ := strings.Cut(p.then, s.addr)
 	ask := func(verb string) *raw {
-		c := s.connect()
+		c := s.connectSmall()
 		c.write([]byte("POST " + path + verb + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"))
 		return c
 	}
@@ -1041,7 +1052,7 @@ func TestAResponseThatIsStuckIsNotReplaced(t *testing.T) {
 	if status, _, body := polled.response(); status != 200 || body != "" {
 		t.Fatalf("the poll that was replaced ends with %d %q", status, body)
 	}
-	s.send(event("public", `"`+strings.Repeat("x", 32<<20)+`"`)) // one line, more than sockets take
+	s.send(event("public", `"`+strings.Repeat("x", 8<<20)+`"`)) // one line, more than sockets take
 	eventually(t, "the stream writes", func() bool { return responding(x, "Write") })
 	busy, release := make(chan struct{}), make(chan struct{})
 	free := sync.OnceFunc(func() { close(release) })
