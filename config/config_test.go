@@ -440,6 +440,9 @@ func TestDriversWithoutAServer(t *testing.T) {
 		if app.Server != nil {
 			t.Errorf("driver %s has a server", driver)
 		}
+		if got := fmt.Sprintf("%T", app.Driver); got != driver+".driver" {
+			t.Errorf("driver %s is a %s", driver, got)
+		}
 		ctx := realtime.WithBroadcaster(t.Context(), app.Broadcaster)
 		if err := realtime.Channel("orders").Public(ctx, "OrderShipped", 1); err != nil {
 			t.Fatal(err)

@@ -24,6 +24,9 @@ import (
 type App struct {
 	// Broadcaster sends through the driver. realtime.SetDefault makes it that of the whole program.
 	Broadcaster *realtime.Broadcaster
+	// Driver is what Broadcaster sends through: *server.Server, *pusher.Driver (which also answers questions about
+	// channels), or one of the others.
+	Driver realtime.Driver
 	// Server is the embedded server, for Run or to be mounted in a router. Nil with drivers that have none.
 	Server *server.Server
 	// Config is what it was opened from.
@@ -77,14 +80,13 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 		opt(&o)
 	}
 	app := &App{Config: c, changes: o.server}
-	var driver realtime.Driver
 	switch c.Driver {
 	case "log":
-		driver = logdriver.New(o.logger)
+		app.Driver = logdriver.New(o.logger)
 	case "null":
-		driver = null.New()
+		app.Driver = null.New()
 	case "pusher":
-		if driver, err = pusher.New(c.pusher(o)); err != nil {
+		if app.Driver, err = pusher.New(c.pusher(o)); err != nil {
 			return nil, c.wrap(err)
 		}
 	case "bun":
@@ -95,9 +97,9 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 		if app.Server, err = server.New(cfg); err != nil {
 			return nil, c.wrap(err)
 		}
-		driver = app.Server
+		app.Driver = app.Server
 	}
-	if app.Broadcaster, err = realtime.New(driver, events, o.middleware...); err != nil {
+	if app.Broadcaster, err = realtime.New(app.Driver, events, o.middleware...); err != nil {
 		if app.Server != nil {
 			app.Server.Shutdown(ctx)
 		}

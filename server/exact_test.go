@@ -16,6 +16,7 @@ import (
 
 	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/internal/loop"
+	"github.com/stacksjs/realtime-go/internal/modeltest"
 	"github.com/stacksjs/realtime-go/internal/ws"
 )
 
@@ -261,7 +262,7 @@ func (w *load) publishByWire(c *raw, p int) error {
 // goroutines of the program and one client publish, leaving out another connection each time. Every delivery is
 // checked: its bytes, that it comes once, and that it keeps its publisher's order across all channels.
 func TestEveryDeliveryComesOnceAndInOrder(t *testing.T) {
-	sd := seed(t)
+	sd := modeltest.Seed(t)
 	onEach(t, func(t *testing.T, tr transport) {
 		deliveries := 100_000
 		if tr == loops && !testing.Short() && !raceEnabled {
@@ -325,7 +326,7 @@ func TestEveryDeliveryComesOnceAndInOrder(t *testing.T) {
 // However the messages rush by, a subscriber is told first, then hears each one from there on until it leaves, and a
 // subscriber that comes back hears exactly what it missed.
 func TestSubscribingInAStormMissesNothing(t *testing.T) {
-	sd := seed(t)
+	sd := modeltest.Seed(t)
 	onEach(t, func(t *testing.T, tr transport) {
 		cycles := 100
 		if testing.Short() || tr == portable { // where the storm leaves little time for the network

@@ -24,6 +24,7 @@ func (s *Server) routes() *http.ServeMux {
 		if s.cfg.Prefix != "" {
 			mux.HandleFunc(s.cfg.Prefix+"/app/{key}", s.socket)
 		}
+		s.xhrRoutes(mux)
 	}
 	s.apiRoutes(mux, "")
 	if s.cfg.Prefix != "" {

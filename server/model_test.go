@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -23,33 +22,17 @@ import (
 
 	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/auth"
+	"github.com/stacksjs/realtime-go/internal/modeltest"
 	"github.com/stacksjs/realtime-go/internal/ws"
 	"github.com/stacksjs/realtime-go/internal/wsclient"
 )
-
-// seed is REALTIME_SEED, or by chance; a failure says which it was.
-func seed(t testing.TB) uint64 {
-	s := maphash.String(maphash.MakeSeed(), "")
-	if v := os.Getenv("REALTIME_SEED"); v != "" {
-		var err error
-		if s, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("REALTIME_SEED=%d", s)
-		}
-	})
-	return s
-}
 
 // TestModel lets chance publish, subscribe, come back, whisper, join and leave, revoke and disconnect through real
 // sockets, and compares what every client was told with a model. The model knows no loops and no turns: each channel
 // is one list, which a witness reads from the beginning, and everybody else's subscription is a stretch of that list
 // without a hole except where it was left out.
 func TestModel(t *testing.T) {
-	first, rounds := seed(t), uint64(3)
+	first, rounds := modeltest.Seed(t), uint64(3)
 	if os.Getenv("REALTIME_SOAK") != "" {
 		rounds = 20
 	} else if testing.Short() || raceEnabled {
@@ -857,7 +840,9 @@ type item struct {
 
 func (m *model) verify() {
 	m.lists = map[string]*list{}
-	for _, c := range m.conns {
+	for _, c := range m.conns { // what comes when the others go does not count
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		for _, cmd := range c.commands { // what is not answered may have been accepted, or not
 			if cmd.message != nil && cmd.answered < cmd.message.done && c.accepted(cmd) {
 				cmd.message.done = cmd.answered

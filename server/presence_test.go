@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/stacksjs/realtime-go/internal/modeltest"
 )
 
 // tab is a page of a user with pusher-js in it: what it knows of the members is what it was told.
@@ -79,7 +81,7 @@ func (tb *tab) settle(t *testing.T) {
 // TestPresenceOfTabsThatComeAndGo: two users with three tabs each come, leave, are cut off and come back at random; here,
 // joining and leaving agree with a model at every step.
 func TestPresenceOfTabsThatComeAndGo(t *testing.T) {
-	seed := seed(t)
+	seed := modeltest.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	steps := 10_000
 	if testing.Short() {

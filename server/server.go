@@ -6,6 +6,9 @@
 //	b, err := realtime.New(srv, broadcasts.All()) // the server is itself a driver
 //	realtime.SetDefault(b)
 //	err = srv.Run(ctx, ":6001")
+//
+// Where a network lets no WebSocket through, pusher-js falls back to HTTP by itself (xhr_streaming, xhr_polling); a proxy
+// in front must pass the Host header on, or set X-Forwarded-Host, and pages of other origins must be in Config.Origins.
 package server
 
 import (
@@ -92,7 +95,7 @@ type Protocol string
 
 const (
 	WebSocket Protocol = "ws"     // plain JSON at Config.Path
-	Pusher    Protocol = "pusher" // Pusher Channels, version 7, at /app/{key}
+	Pusher    Protocol = "pusher" // Pusher Channels, version 7, at /app/{key}: over WebSocket, or over HTTP requests below it
 )
 
 // speaks reports whether clients may use a protocol.
@@ -162,6 +165,7 @@ type Server struct {
 	hub    *hub.Hub
 	bun    *bun.Room
 	pusher *pusher.Room
+	xhrs   xhrs
 	mux    *http.ServeMux
 	gate   gate
 	byEv   map[string]hub.Handler
@@ -232,6 +236,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.pusher = &pusher.Room{
 		Hub: s.hub, ActivityTimeout: 2 * time.Minute, Socket: s.bun.Socket, Namespace: cfg.EventNamespace, SignIn: signIn, Authenticate: s.authenticate,
+		XHR: socket.NewConfig(l.MessageBytes, min(l.Ping, xhrPing), min(l.Pong, xhrPong), 5*time.Second),
 	}
 	s.mux = s.routes()
 	return s, nil

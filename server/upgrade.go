@@ -64,13 +64,18 @@ func (h *handshake) release() {
 	}
 }
 
+// end is who is told when the connection has ended; nil when nobody is.
+func (h *handshake) end() socket.Releaser {
+	if h.addr == nil {
+		return nil
+	}
+	return h.addr
+}
+
 // session makes a place for the connection in its protocol's room. begin is to be called once it is on its loop and
 // the handshake's answer was sent.
 func (s *Server) session(h *handshake) (lc *loop.Conn, handler loop.Handler, begin func()) {
-	var end socket.Releaser
-	if h.addr != nil {
-		end = h.addr
-	}
+	end := h.end()
 	if h.protocol == Pusher {
 		c := s.pusher.New()
 		lc, handler = c.Loop()
@@ -164,7 +169,7 @@ func (s *Server) identify(ctx context.Context, r *http.Request, h *handshake, ke
 
 // upgrade takes a connection over from net/http.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
-	h, no := s.admitSafely(r.Context(), r)
+	h, no := s.safely(func() (*handshake, *refused) { return s.admit(r.Context(), r) })
 	if no != nil {
 		switch no.status {
 		case http.StatusMethodNotAllowed:
@@ -353,7 +358,7 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 		return n - had
 	}
 	go func() {
-		h, no := f.srv.admitSafely(context.Background(), r)
+		h, no := f.srv.safely(func() (*handshake, *refused) { return f.srv.admit(context.Background(), r) })
 		if l.Post(loop.Func(func(*loop.Loop) { f.answer(h, no) }), 0) != nil && h != nil {
 			h.release()
 		}
@@ -364,15 +369,15 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 // tlsHandshake is the first byte of a TLS connection.
 const tlsHandshake = 0x16
 
-// admitSafely is admit, with a panic of the application's code as a refusal.
-func (s *Server) admitSafely(ctx context.Context, r *http.Request) (h *handshake, no *refused) {
+// safely takes a panic of the application's code for a refusal.
+func (s *Server) safely(admit func() (*handshake, *refused)) (h *handshake, no *refused) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("identifying a client panicked", "panic", p)
 			h, no = nil, &refused{http.StatusInternalServerError, "identification failed"}
 		}
 	}()
-	return s.admit(ctx, r)
+	return admit()
 }
 
 // answer ends the handshake, one way or the other.

@@ -9,9 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stacksjs/realtime-go"
+	"github.com/stacksjs/realtime-go/internal/modeltest"
 )
 
 // post is a request with events, as the server reads it.
@@ -508,24 +507,6 @@ func TestCloseThatGivesUpSaysWhatIsLost(t *testing.T) {
 	})
 }
 
-// seed is REALTIME_SEED, or by chance; a failure says which it was.
-func seed(t *testing.T) uint64 {
-	s := rand.Uint64()
-	if v := os.Getenv("REALTIME_SEED"); v != "" {
-		n, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			t.Fatalf("REALTIME_SEED: %v", err)
-		}
-		s = n
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("REALTIME_SEED=%d", s)
-		}
-	})
-	return s
-}
-
 // TestAQueueAgainstItsModel: several senders, a server that is slow, refuses and breaks as chance will have it. Each
 // event is taken once or told to OnError, in the order of its sender and channel, and requests under way share no
 // channel.
@@ -534,7 +515,7 @@ func TestAQueueAgainstItsModel(t *testing.T) {
 	if testing.Short() {
 		rounds = 5
 	}
-	start := seed(t)
+	start := modeltest.Seed(t)
 	for round := range rounds {
 		if t.Failed() {
 			return

@@ -3,41 +3,24 @@ package loop
 import (
 	"bufio"
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-)
 
-// seed is REALTIME_SEED, or by chance; a failure says which it was.
-func seed(t testing.TB) uint64 {
-	s := maphash.String(maphash.MakeSeed(), "")
-	if v := os.Getenv("REALTIME_SEED"); v != "" {
-		var err error
-		if s, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("REALTIME_SEED=%d", s)
-		}
-	})
-	return s
-}
+	"github.com/stacksjs/realtime-go/internal/modeltest"
+)
 
 // TestModel lets chance join, leave, publish with exclusions, reply, shut and abort on two loops, and compares what
 // each connection receives, byte for byte, with a model that knows neither turns nor logs nor queues.
 func TestModel(t *testing.T) {
-	s := seed(t)
+	s := modeltest.Seed(t)
 	steps := 3000
 	if os.Getenv("REALTIME_SOAK") != "" {
 		steps = 300_000

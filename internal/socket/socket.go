@@ -59,6 +59,7 @@ type Socket struct {
 	cfg     *Config
 	reader  *ws.Reader // what is left between reads; nil most of the time
 	Deflate bool       // was negotiated
+	pinged  bool       // and not heard of since
 }
 
 // Start makes s, which has been attached to a loop or taken a handshake's place, a socket of the room.
@@ -69,6 +70,7 @@ func (s *Socket) Start(cfg *Config, room Room, deflate bool) {
 
 // Data takes what arrived.
 func (s *Socket) Data(_ *loop.Conn, b []byte) int {
+	s.pinged = false
 	var fresh ws.Reader
 	r := s.reader
 	if r == nil {
@@ -146,7 +148,10 @@ func (s *Socket) schedule() {
 		s.room.Idle()
 		return
 	case silence >= s.cfg.Ping:
-		s.Send(pingFrame)
+		if !s.pinged {
+			s.pinged = true
+			s.Send(pingFrame)
+		}
 		next = now.Add(s.cfg.Ping + s.cfg.Pong - silence)
 	}
 	if due := s.room.Expire(now); !due.IsZero() && due.Before(next) {

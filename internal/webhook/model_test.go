@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -15,24 +14,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-)
 
-// seed is REALTIME_SEED, or by chance; a failure says which it was.
-func seed(t testing.TB) uint64 {
-	s := maphash.String(maphash.MakeSeed(), "")
-	if v := os.Getenv("REALTIME_SEED"); v != "" {
-		var err error
-		if s, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("REALTIME_SEED=%d", s)
-		}
-	})
-	return s
-}
+	"github.com/stacksjs/realtime-go/internal/modeltest"
+)
 
 // world is what really happens: who is in which channel.
 type world struct {
@@ -111,7 +95,7 @@ func (o occurrence) occupies() bool { return o.Name == "channel_occupied" || o.N
 // TestModel lets chance move users in and out of channels, while endpoints answer, dawdle, fail and hang, and compares
 // what each is told with a model that knows neither timers nor queues.
 func TestModel(t *testing.T) {
-	s := seed(t)
+	s := modeltest.Seed(t)
 	steps := 5000
 	if os.Getenv("REALTIME_SOAK") != "" {
 		steps = 200_000

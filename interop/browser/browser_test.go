@@ -1,4 +1,4 @@
-// Package browser drives the demo's page in a real browser.
+// Package browser drives pages in a real browser: the demo's, and one of pusher-js's builds for browsers.
 package browser
 
 import (
@@ -34,7 +34,7 @@ func browser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context
 		}
 	}
 	if path == "" {
-		const why = "no Chromium found: install chromium to test the demo's page in a browser"
+		const why = "no Chromium found: install chromium to test pages in a browser"
 		if os.Getenv("REALTIME_CI") == "1" {
 			t.Fatal(why)
 		}

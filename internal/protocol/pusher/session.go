@@ -1,5 +1,5 @@
-// Package pusher speaks version 7 of the Pusher Channels protocol over WebSocket, as pusher-js, laravel-echo and the
-// native clients do.
+// Package pusher speaks version 7 of the Pusher Channels protocol, as pusher-js, laravel-echo and the native clients do:
+// over WebSocket, and over the HTTP requests that pusher-js falls back to where there is none. See XHR.
 package pusher
 
 import (
@@ -20,7 +20,8 @@ import (
 // Room holds what all sessions of this protocol share.
 type Room struct {
 	Hub    *hub.Hub
-	Socket *socket.Config
+	Socket *socket.Config // of WebSockets
+	XHR    *socket.Config // of sessions over requests: a heartbeat keeps proxies from ending a response
 	// ActivityTimeout is what clients are told: silence after which they ping. More than 0, or they give up.
 	ActivityTimeout time.Duration
 	// Namespace stands before the names of the program's own events; see Codec.
@@ -69,7 +70,11 @@ func (c *Conn) Library(name string) {
 // Start begins the session: on the loop, after the handshake's answer was sent. u is nil for anonymous clients; end,
 // which may be nil, is told when the connection has ended.
 func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end socket.Releaser) {
-	s := &c.s
+	c.s.start(&c.s, c.s.room.Socket, app, u, deflate, end)
+}
+
+// start begins the session. The socket calls as: s, or what stands for it.
+func (s *session) start(as socket.Room, cfg *socket.Config, app *hub.App, u *hub.User, deflate bool, end socket.Releaser) {
 	s.end = end
 	s.room.Hub.Add(&s.client, &s.socket.Conn, s, s.codec(deflate), app)
 	s.say("pusher:connection_established", "", func(b []byte) []byte {
@@ -87,7 +92,7 @@ func (c *Conn) Start(app *hub.App, u *hub.User, deflate bool, end socket.Release
 		s.flags |= authorized
 	}
 	s.since = uint32(s.socket.Loop().Now().Unix())
-	s.socket.Start(s.room.Socket, s, deflate)
+	s.socket.Start(cfg, as, deflate)
 }
 
 // Stop ends the session for a reason; on the loop, after Start.
@@ -100,10 +105,13 @@ func (s *session) codec(deflate bool) Codec {
 // Refuse begins a session that ends at once. The handshake succeeds, because a browser tells a page nothing about one
 // that fails, and the client could not know whether to come back.
 func (c *Conn) Refuse(err *hub.Error, end socket.Releaser) {
-	s := &c.s
+	c.s.refuse(&c.s, c.s.room.Socket, err, end)
+}
+
+func (s *session) refuse(as socket.Room, cfg *socket.Config, err *hub.Error, end socket.Releaser) {
 	s.end = end
 	s.flags |= stranger
-	s.socket.Start(s.room.Socket, s, false)
+	s.socket.Start(cfg, as, false)
 	s.Stop(err)
 }
 
