@@ -1021,8 +1021,9 @@ func TestASlowStreamEnds(t *testing.T) {
 	eventually(t, "the stream waits", func() bool { return responding(x, "[select") })
 	s.send(event("public", `"`+strings.Repeat("x", 8<<20)+`"`)) // one line, more than sockets take
 	eventually(t, "the stream writes", func() bool { return responding(x, "Write") })
+	s.send(event("public", `"`+strings.Repeat("y", 2<<20)+`"`)) // waits: what one turn brings may be more than the limit
 	s.send(event("public", `1`))
-	if got := <-reasons; got != "loop: the connection reads too slowly" {
+	if got := <-reasons; got != "the client read too slowly" {
 		t.Errorf("it ended because: %s", got)
 	}
 	s.nothingLeft()
