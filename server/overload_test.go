@@ -146,6 +146,32 @@ func TestHalfAHandshakeIsEndedAndHoldsNobodyUp(t *testing.T) {
 	eventually(t, "only one connection is left", func() bool { return s.open() == 1 })
 }
 
+func TestAnIdentityThatDoesNotComeInTimeIsNotWaitedFor(t *testing.T) {
+	asked, decide := make(chan struct{}), make(chan struct{})
+	a := auth.New()
+	a.Identify(func(*http.Request) (auth.User, error) {
+		close(asked)
+		<-decide
+		return auth.User{ID: "7"}, nil
+	})
+	c := newClock(time.Now())
+	s := start(t, Config{Auth: a, now: c.now})
+	if !s.loops[0].Polls() {
+		t.Skip("this system leaves handshakes to net/http")
+	}
+	s.clock = c
+	p := s.connect()
+	p.write([]byte(upgradeRequest("/ws")))
+	<-asked
+	s.at(c.now().Add(10*time.Second + 200*time.Millisecond))
+	if status, h, body := p.response(); status != 503 || body != refusalBody(503, "identifying the client took longer than 10s") || h.Get("Retry-After") != "1" {
+		t.Errorf("the answer is %d %q, Retry-After %q", status, body, h.Get("Retry-After"))
+	}
+	p.Close()
+	close(decide)
+	eventually(t, "nothing is left", func() bool { return s.open() == 0 && s.entered() == 0 })
+}
+
 // What the loops leave to net/http has the same time.
 func TestHalfARequestOfAnyKindIsEnded(t *testing.T) {
 	for _, tr := range []transport{loops, overTLS, portable} {

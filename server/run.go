@@ -143,8 +143,8 @@ func (h *handedOver) give(c net.Conn) {
 }
 
 // Shutdown ends the server in order: new connections are refused, as are those that have not sent a whole request; what
-// is queued is written, the connections are closed one after another over Config.DrainWindow, each told to come back,
-// and webhooks are delivered. When ctx ends first, the rest is cut off and its error returned; Config.Hook is waited
+// is queued is written, the connections are closed one after another over Config.DrainWindow, each told to come back
+// and given 5 s to read all of it, and webhooks are delivered. When ctx ends first, the rest is cut off and its error returned; Config.Hook is waited
 // for no longer either. Later calls wait for the first.
 //
 // It also ends a server that is only mounted. http.Server.Shutdown knows nothing of WebSockets and waits for none:
