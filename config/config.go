@@ -142,6 +142,8 @@ type Application struct {
 	Secret Secret `yaml:"secret,omitempty"`
 	// Further keys, all valid: add the new one before the old one goes.
 	Keys []Key `yaml:"keys,omitempty"`
+	// Connections that may be open at once. Default: no limit but `limits.connections`.
+	Connections int `yaml:"connections,omitempty"`
 	// Whether clients may send client events at all. Default: true.
 	ClientEvents *bool `yaml:"clientEvents,omitempty"`
 	// Tell Pusher clients how many subscriptions a channel has.

@@ -563,6 +563,9 @@ func (c *Config) checkApps(fail func(key, format string, args ...any)) {
 			fail(at, "%s has no id", at)
 		}
 		once(ids, at+".id", a.ID)
+		if a.Connections < 0 {
+			fail(at+".connections", "%s.connections must not be negative", at)
+		}
 		if a.AuthorizedWithin < 0 {
 			fail(at+".authorizedWithin", "%s.authorizedWithin must not be negative", at)
 		}

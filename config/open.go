@@ -221,7 +221,7 @@ func (c *Config) apps() []server.App {
 	}
 	for _, a := range c.Apps {
 		app := server.App{
-			ID: a.ID, NoClientEvents: a.ClientEvents != nil && !*a.ClientEvents, SubscriptionCounts: a.SubscriptionCounts,
+			ID: a.ID, Connections: a.Connections, NoClientEvents: a.ClientEvents != nil && !*a.ClientEvents, SubscriptionCounts: a.SubscriptionCounts,
 			Watchlists: a.Watchlists, AuthorizedWithin: time.Duration(a.AuthorizedWithin),
 		}
 		if a.Key != "" {

@@ -17,6 +17,8 @@ type App struct {
 	// Keys sign for the app: channel authorizations of clients, and HTTP requests of its backend. All are valid, so
 	// that a new one can be added before the old one goes.
 	Keys []auth.Key
+	// Connections is how many may be open at once. Zero means no limit but the server's.
+	Connections int
 	// NoClientEvents refuses client events, whatever the policies of channels say.
 	NoClientEvents bool
 	// SubscriptionCounts tells Pusher clients how many subscriptions a channel has, at every change, and above 100
@@ -38,6 +40,7 @@ type apps struct {
 	byID, byKey map[string]*hub.App
 	sign        map[string]http.Handler // auth endpoints, by id
 	settings    map[string]*hub.AppSettings
+	most        map[string]int // connections, by id; 0 is no limit
 }
 
 // appTable checks applications and makes the table of them, with those of the present table where they stay.
@@ -48,7 +51,7 @@ func (s *Server) appTable(list []App) (*apps, error) {
 	var errs []error
 	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf("server: "+format, args...)) }
 	now := s.apps.Load()
-	t := &apps{byID: map[string]*hub.App{}, byKey: map[string]*hub.App{}, sign: map[string]http.Handler{}, settings: map[string]*hub.AppSettings{}}
+	t := &apps{byID: map[string]*hub.App{}, byKey: map[string]*hub.App{}, sign: map[string]http.Handler{}, settings: map[string]*hub.AppSettings{}, most: map[string]int{}}
 	for i, a := range list {
 		if a.ID == "" {
 			add("app %d has no id", i+1)
@@ -57,6 +60,10 @@ func (s *Server) appTable(list []App) (*apps, error) {
 		if t.byID[a.ID] != nil {
 			add("app %q is configured twice", a.ID)
 		}
+		if a.Connections < 0 {
+			add("app %q may have %d connections: 0 means no limit of its own", a.ID, a.Connections)
+		}
+		t.most[a.ID] = a.Connections
 		keys := auth.AppKeys{ID: a.ID, Keys: a.Keys}
 		set := &hub.AppSettings{
 			Auth: keys, NoClientEvents: a.NoClientEvents, SubscriptionCounts: a.SubscriptionCounts, Watchlists: a.Watchlists,

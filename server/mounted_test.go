@@ -96,22 +96,56 @@ func TestThePrefixThatARouterStripped(t *testing.T) {
 }
 
 func TestAddressesAreCountedWithAndWithoutAPort(t *testing.T) {
-	g := gate{limits: Limits{Connections: 100, ConnectionsPerAddress: 1}, addrs: map[string]*address{}}
+	g := newGate(Limits{Connections: 100, ConnectionsPerAddress: 1})
 	for _, ip := range []string{"192.0.2.1", "2001:db8::1"} {
-		a, err := g.enter(ip) // as middleware writes it
+		p, err := g.enter("1", 0, ip) // as middleware writes it
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := g.enter(net.JoinHostPort(ip, "1234")); err == nil {
-			t.Errorf("a second connection from %s is let in", ip)
+		if _, err := g.enter("2", 0, net.JoinHostPort(ip, "1234")); err == nil || err.Error() != "there are 1 connections from your address, which is the limit" {
+			t.Errorf("a second connection from %s: %v", ip, err)
 		}
-		a.Release()
-		if a, err = g.enter(net.JoinHostPort(ip, "1234")); err != nil {
+		p.Release()
+		if p, err = g.enter("2", 0, net.JoinHostPort(ip, "1234")); err != nil {
 			t.Errorf("%s, released: %v", ip, err)
 		}
-		a.Release()
+		p.Release()
 	}
-	if len(g.addrs) > 0 || g.total != 0 {
-		t.Errorf("left over: %v, %d in total", g.addrs, g.total)
+	g.leftover(t)
+}
+
+func TestAnAppHasALimitOfItsOwn(t *testing.T) {
+	g := newGate(Limits{Connections: 3, ConnectionsPerAddress: noLimit})
+	var taken []*places
+	for _, c := range []struct {
+		app  string
+		most int
+		want string
+	}{
+		{"a", 2, ""}, {"a", 2, ""}, {"a", 2, "the app has 2 connections, which is its limit"},
+		{"b", 0, ""}, {"b", 0, "the server has 3 connections, which is its limit"},
+	} {
+		p, err := g.enter(c.app, c.most, "192.0.2.1:1")
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			taken = append(taken, p)
+		}
+		if got != c.want {
+			t.Errorf("app %s: %q, not %q", c.app, got, c.want)
+		}
+	}
+	for _, p := range taken {
+		p.Release()
+	}
+	g.leftover(t)
+}
+
+// leftover checks that no connection counts.
+func (g *gate) leftover(t *testing.T) {
+	t.Helper()
+	if g.total != 0 || len(g.apps) > 0 || len(g.ips) > 0 || len(g.places) > 0 {
+		t.Errorf("left over: %d connections, by app %v, by address %v, places %v", g.total, g.apps, g.ips, g.places)
 	}
 }

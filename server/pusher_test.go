@@ -299,6 +299,13 @@ func TestPusherProtocol(t *testing.T) {
 			p.wantClose(4100, "the server has 1 connections, which is its limit")
 			eventually(t, "one connection is left", func() bool { return s.entered() == 1 })
 		}},
+		{"a full app", Config{Apps: []App{{ID: "3", Keys: docApp().Keys, Connections: 1}, {ID: "4", Keys: []auth.Key{{Key: "other", Secret: "s"}}}}}, func(t *testing.T, s *live) {
+			s.dialPusher("")
+			p := s.openPusher("/app/" + docKey)
+			p.want(pusherTrouble("", 4100, "the app has 1 connections, which is its limit"))
+			p.wantClose(4100, "the app has 1 connections, which is its limit")
+			s.openPusher("/app/other").next()
+		}},
 		{"under a prefix", Config{Prefix: "/realtime"}, func(t *testing.T, s *live) {
 			p := s.openPusher("/realtime/app/" + docKey)
 			p.next()

@@ -167,7 +167,7 @@ type Server struct {
 	pusher *pusher.Room
 	xhrs   xhrs
 	mux    *http.ServeMux
-	gate   gate
+	gate   *gate
 	byEv   map[string]hub.Handler
 	hooks  map[string]*webhook.Sender // by app id; of apps that have webhooks
 	served atomic.Bool                // something has been served: handlers are fixed
@@ -201,7 +201,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.gate = gate{limits: s.cfg.Limits, addrs: map[string]*address{}}
+	s.gate = newGate(s.cfg.Limits)
 
 	n := cfg.Loops
 	if n <= 0 {

@@ -33,8 +33,8 @@ type handshake struct {
 	protocol Protocol
 	app      *hub.App
 	user     *hub.User
-	addr     *address // a place in the gate, to be released; nil when none was taken
-	answer   []byte   // the 101
+	place    *places // a place in the gate, to be released; nil when none was taken
+	answer   []byte  // the 101
 	deflate  bool
 	library  string     // of the client, as it says
 	refused  *hub.Error // what the client is told when it has been let in, and then closed
@@ -59,17 +59,17 @@ func (s *Server) protocolAt(path string) (p Protocol, key string) {
 
 // release gives the place in the gate back, of a connection that never became one.
 func (h *handshake) release() {
-	if h.addr != nil {
-		h.addr.Release()
+	if h.place != nil {
+		h.place.Release()
 	}
 }
 
 // end is who is told when the connection has ended; nil when nobody is.
 func (h *handshake) end() socket.Releaser {
-	if h.addr == nil {
+	if h.place == nil {
 		return nil
 	}
-	return h.addr
+	return h.place
 }
 
 // session makes a place for the connection in its protocol's room. begin is to be called once it is on its loop and
@@ -161,7 +161,7 @@ func (s *Server) identify(ctx context.Context, r *http.Request, h *handshake, ke
 		return hub.Unauthorized, &refused{http.StatusUnauthorized, auth.Reason(err)}
 	}
 	h.user = user(u)
-	if h.addr, err = s.gate.enter(r.RemoteAddr); err != nil {
+	if h.place, err = s.gate.enter(h.app.ID, s.apps.Load().most[h.app.ID], r.RemoteAddr); err != nil {
 		return hub.TooManyConns, &refused{http.StatusServiceUnavailable, err.Error()}
 	}
 	return 0, nil

@@ -77,7 +77,7 @@ func (l *listener) want(event, channel, data string) {
 
 // TestGoSDK is pusher-http-go as its users call it.
 func TestGoSDK(t *testing.T) {
-	port := serve(t)
+	port := serve(t, relay(t))
 	sdk := pusher.Client{
 		AppID: "1001", Key: "app-key", Secret: "app-secret", Host: "127.0.0.1:" + port,
 		EncryptionMasterKeyBase64: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
