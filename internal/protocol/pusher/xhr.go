@@ -193,6 +193,7 @@ func (p *response) hurry() {
 func (x *XHR) Serve(w http.ResponseWriter, r *http.Request, poll bool) error {
 	t := &x.wire
 	me := &response{to: http.NewResponseController(w), leave: make(chan struct{}), gone: make(chan struct{})}
+	me.to.SetWriteDeadline(time.Time{}) // the program's http.Server may have one for its own handlers
 	t.mu.Lock()
 	before := t.now
 	t.now = me
@@ -221,7 +222,6 @@ func (x *XHR) Serve(w http.ResponseWriter, r *http.Request, poll bool) error {
 	}
 	t.asked.Store(false)
 
-	me.to.SetWriteDeadline(time.Time{}) // the program's http.Server may have one for its own handlers
 	h := w.Header()
 	h.Set("Content-Type", "application/javascript; charset=UTF-8") // not sniffed, so that browsers do not hold it back
 	h.Set("Cache-Control", "no-store, no-transform")               // nor compressed on the way
