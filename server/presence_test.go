@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stacksjs/realtime-go/internal/modeltest"
 )
@@ -79,7 +82,7 @@ func (tb *tab) settle(t *testing.T) {
 }
 
 // TestPresenceOfTabsThatComeAndGo: two users with three tabs each come, leave, are cut off and come back at random; here,
-// joining and leaving agree with a model at every step.
+// joining, leaving and the hooks agree with a model at every step, and the webhooks whenever they are looked at.
 func TestPresenceOfTabsThatComeAndGo(t *testing.T) {
 	seed := modeltest.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 1))
@@ -89,8 +92,31 @@ func TestPresenceOfTabsThatComeAndGo(t *testing.T) {
 	}
 	const channel = "presence-room"
 	var mu sync.Mutex
-	told := map[string]bool{} // guarded by mu: who is here, as the hooks tell it
-	s := start(t, Config{Apps: []App{docApp()}, Hook: func(_ context.Context, e Event) {
+	told := map[string]bool{}   // guarded by mu: who is here, as the hooks tell it
+	hooked := map[string]bool{} // guarded by mu: the same, as the webhooks tell it
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body struct {
+			Events []struct {
+				Name   string
+				UserID string `json:"user_id"`
+			}
+		}
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Errorf("a webhook's body: %v", err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, e := range body.Events {
+			if hooked[e.UserID] == (e.Name == "member_added") {
+				t.Errorf("webhook %s of %s, who is here: %v", e.Name, e.UserID, hooked[e.UserID])
+			}
+			hooked[e.UserID] = e.Name == "member_added"
+		}
+	}))
+	t.Cleanup(endpoint.Close) // after the server, whose last webhooks it takes
+	app := docApp()
+	app.Webhooks = []Webhook{{URL: endpoint.URL, Events: []string{"member_added", "member_removed"}}}
+	s := start(t, Config{Apps: []App{app}, grace: time.Millisecond, Hook: func(_ context.Context, e Event) {
 		if e.Kind == MemberAdded || e.Kind == MemberRemoved {
 			mu.Lock()
 			defer mu.Unlock()
@@ -160,5 +186,12 @@ func TestPresenceOfTabsThatComeAndGo(t *testing.T) {
 			defer mu.Unlock()
 			return told["ann"] == want["ann"] && told["ben"] == want["ben"]
 		})
+		if step%100 == 99 { // webhooks have a grace for who comes back, so they are looked at now and then
+			eventually(t, "the webhooks have told it", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return hooked["ann"] == want["ann"] && hooked["ben"] == want["ben"]
+			})
+		}
 	}
 }
