@@ -16,6 +16,9 @@ type Program interface {
 	// Connect decides about a client before it is told; what it sends and joins takes effect behind the answer. A
 	// *Refusal is told to the client, any other error is logged and told as an internal one.
 	Connect(ctx context.Context, s *Socket) error
+	// Handles reports whether it has a handler of its own for an event, which then is no command of ours. It is called on
+	// loops, and returns at once.
+	Handles(event string) bool
 	// Event takes an event. answer is nil when the client wants none, and otherwise has an effect once.
 	Event(ctx context.Context, s *Socket, name string, args Args, answer func(Args))
 	// Disconnect is told of the end of a socket that Connect let in; it comes last.
