@@ -191,7 +191,7 @@ func TestEveryAttachmentHasOnePlaceholder(t *testing.T) {
 		{`["baz",{ "num" : 0 , "_placeholder" : true }]`, 1, ""},
 		{`["a",` + strings.Join(many, ",") + `]`, 100, ""},
 		// What only looks like one.
-		{`["a",{"_placeholder":false,"num":0},"{\"_placeholder\":true,\"num\":0}","_placeholder",{"num":0},{}]`, 0, ""},
+		{`["a",{"_placeholder":false,"num":0},"{\"_placeholder\":true,\"num\":0}","_placeholder",{"num":0},{"num":0,"num":0},{}]`, 0, ""},
 		{`["a",{"x":"\"{","y":` + ph(0) + `}]`, 1, ""},
 
 		{`["baz"]`, 1, "1 attachments, but 0 placeholders"},
