@@ -131,5 +131,10 @@ func (lo *local) group(c Codec) *loop.Group {
 	return g
 }
 
-// ChannelOf names the channel a loop's group belongs to.
-func ChannelOf(g *loop.Group) string { return g.Owner.(*owner).local.ch.key.Name }
+// ChannelOf names the channel a loop's group belongs to; empty for a room's.
+func ChannelOf(g *loop.Group) string {
+	if lo := g.Owner.(*owner).local; lo != nil {
+		return lo.ch.key.Name
+	}
+	return ""
+}
