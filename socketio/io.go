@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/stacksjs/realtime-go/internal/hub"
 	protocol "github.com/stacksjs/realtime-go/internal/protocol/socketio"
 )
 
@@ -27,7 +28,13 @@ type IO struct {
 	log        *slog.Logger
 	namespaces map[string]*Namespace
 	patterns   []*Namespace
-	room       atomic.Pointer[protocol.Room] // nil until a server serves
+	served     atomic.Pointer[served] // nil until a server serves
+}
+
+// served is where io's sockets are.
+type served struct {
+	room *protocol.Room
+	app  func() *hub.App // the first
 }
 
 // New returns an IO whose one namespace, "/", lets everybody in and knows no event.
@@ -100,7 +107,7 @@ func (io *IO) find(name string) *Namespace {
 }
 
 func (io *IO) registering(what string) {
-	if io.room.Load() != nil {
+	if io.served.Load() != nil {
 		panic("socketio: " + what + " was called after a server began to serve")
 	}
 }
@@ -119,21 +126,21 @@ func checkNamespace(name string) error {
 	return nil
 }
 
-// Attach makes r the place where io's sockets are. It is for package server, which serves what [server.Config] has, and
-// ends the time of registering; an IO is served once. The function returned finds what to do in a namespace, nil where
-// there is none.
-//
-// [server.Config]: https://pkg.go.dev/github.com/stacksjs/realtime-go/server#Config
-func (io *IO) Attach(r *protocol.Room) (func(namespace string) protocol.Program, error) {
-	if !io.room.CompareAndSwap(nil, r) {
-		return nil, errors.New("socketio: the namespaces are served by another server already")
+// Program is what the program does in a namespace; nil where there is none. It is for package server.
+func (io *IO) Program(namespace string) protocol.Program {
+	if ns := io.find(namespace); ns != nil {
+		return program{ns}
 	}
-	return func(name string) protocol.Program {
-		if ns := io.find(name); ns != nil {
-			return program{ns}
-		}
-		return nil
-	}, nil
+	return nil
+}
+
+// Attach ends the time of registering: the sockets are in r, and where nothing else is said in the app that app returns.
+// It is for package server; an IO is served once.
+func (io *IO) Attach(r *protocol.Room, app func() *hub.App) error {
+	if !io.served.CompareAndSwap(nil, &served{r, app}) {
+		return errors.New("socketio: the namespaces are served by another server already")
+	}
+	return nil
 }
 
 // Namespace is what a program does in a namespace. An [IO] makes it.

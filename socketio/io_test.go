@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -104,8 +105,7 @@ func TestWhatCannotBeRegistered(t *testing.T) {
 		}
 	}
 
-	find, err := io.Attach(&protocol.Room{})
-	if err != nil {
+	if err := io.Attach(&protocol.Room{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for want, f := range map[string]func(){
@@ -121,10 +121,10 @@ func TestWhatCannotBeRegistered(t *testing.T) {
 	if io.Namespace("/") != ns {
 		t.Error("a namespace that exists is another one while a server serves")
 	}
-	if _, err := io.Attach(&protocol.Room{}); err == nil || err.Error() != "socketio: the namespaces are served by another server already" {
+	if err := io.Attach(&protocol.Room{}, nil); err == nil || err.Error() != "socketio: the namespaces are served by another server already" {
 		t.Errorf("attached twice: %v", err)
 	}
-	if find("/") == nil || !find("/").Handles("x") || find("/").Handles("unknown") {
+	if p := io.Program("/"); p == nil || !p.Handles("x") || p.Handles("unknown") || io.Program("new") != nil {
 		t.Error("the namespace does not handle what it has a handler for, and nothing else")
 	}
 }
@@ -224,7 +224,7 @@ func TestHandlers(t *testing.T) {
 }
 
 func TestRefusalsAreTold(t *testing.T) {
-	io := New(Options{})
+	io := New(Options{Logger: slog.New(slog.DiscardHandler)})
 	for _, tc := range []struct {
 		err  error
 		want string
@@ -276,20 +276,39 @@ func TestATargetDoesNotChange(t *testing.T) {
 func TestCallsThatCannotBe(t *testing.T) {
 	ctx := t.Context()
 	all := New(Options{}).Namespace("/").All()
+	served := func(t Target) Target {
+		t.room = &protocol.Room{}
+		return t
+	}
 	for want, err := range map[string]error{
-		`socketio: emit "connect": the event name "connect" is reserved`:         all.Emit(ctx, "connect"),
-		`socketio: emit "x": args[0]: json: unsupported type: chan int`:          all.Emit(ctx, "x", make(chan int)),
-		`socketio: emit "x": To without rooms selects nobody`:                    all.To().Emit(ctx, "x"),
-		`socketio: emit "x": no server serves the namespaces yet`:                all.Emit(ctx, "x"),
-		`socketio: emit "y": the zero Target selects nothing`:                    second(Target{}.EmitWithAck(ctx, "y")),
-		`socketio: emit "newListener": the event name "newListener" is reserved`: second(all.EmitWithAck(ctx, "newListener")),
-		`socketio: join: no server serves the namespaces yet`:                    all.Join(ctx, "r"),
-		`socketio: leave: To without rooms selects nobody`:                       all.To().To("a").Leave(ctx, "r"),
-		`socketio: disconnect: the zero Target selects nothing`:                  Target{}.Disconnect(ctx, true),
-		`socketio: sockets: no server serves the namespaces yet`:                 second(all.Sockets(ctx)),
+		`socketio: emit "connect": the event name "connect" is reserved`:             all.Emit(ctx, "connect"),
+		`socketio: emit "x": args[0]: json: unsupported type: chan int`:              all.Emit(ctx, "x", make(chan int)),
+		`socketio: emit "x": To without rooms selects nobody`:                        all.To().Emit(ctx, "x"),
+		`socketio: emit "x": no server serves the namespaces yet`:                    all.Emit(ctx, "x"),
+		`socketio: emit "y": the zero Target selects nothing`:                        second(Target{}.EmitWithAck(ctx, "y")),
+		`socketio: emit "newListener": the event name "newListener" is reserved`:     second(all.EmitWithAck(ctx, "newListener")),
+		`socketio: join: no server serves the namespaces yet`:                        all.Join(ctx, "r"),
+		`socketio: leave: To without rooms selects nobody`:                           all.To().To("a").Leave(ctx, "r"),
+		`socketio: disconnect: the zero Target selects nothing`:                      Target{}.Disconnect(ctx, true),
+		`socketio: emit "x": "" is no name of a room: it is empty, or not UTF-8`:     all.To("").Emit(ctx, "x"),
+		`socketio: emit "x": "\xff" is no name of a room: it is empty, or not UTF-8`: all.Except("\xff").Emit(ctx, "x"),
+		`socketio: sockets: no server serves the namespaces yet`:                     second(all.Sockets(ctx)),
 	} {
 		if err == nil || err.Error() != want {
 			t.Errorf("%v, not %s", err, want)
+		}
+	}
+	for _, f := range []func(...string) error{
+		func(rooms ...string) error { return (&Socket{}).Join(ctx, rooms...) },
+		func(rooms ...string) error { return (&Socket{}).Leave(ctx, rooms...) },
+		func(rooms ...string) error { return served(all).Join(ctx, rooms...) },
+		func(rooms ...string) error { return served(all).Leave(ctx, rooms...) },
+	} {
+		if err := f("a", "1.2"); err == nil || !strings.HasSuffix(err.Error(), `: room "1.2" is that of one socket, which alone is in it`) {
+			t.Error(err)
+		}
+		if err := f(""); err == nil || !strings.HasSuffix(err.Error(), `: "" is no name of a room: it is empty, or not UTF-8`) {
+			t.Error(err)
 		}
 	}
 	if err := decodeReply(newArgs(protocol.Args{JSON: `[]`}), new(int)); err == nil || err.Error() != "the acknowledgement: args[0] is missing: there are 0 arguments" {

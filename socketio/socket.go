@@ -72,14 +72,22 @@ func (s *Socket) Rooms(ctx context.Context) ([]string, error) {
 }
 
 // Join makes the socket a member of rooms: what is sent to one of them from now on reaches it. Rooms belong to one
-// namespace, and exist while somebody is in them.
+// namespace, and exist while somebody is in them. A name is any text but the empty one and what looks like a socket's id.
 func (s *Socket) Join(ctx context.Context, rooms ...string) error {
-	return failed("join", "", s.p().Join(ctx, rooms...))
+	err := checkMemberships(rooms)
+	if err == nil {
+		err = s.p().Join(ctx, rooms...)
+	}
+	return failed("join", "", err)
 }
 
 // Leave ends memberships; rooms in which the socket is not are no error.
 func (s *Socket) Leave(ctx context.Context, rooms ...string) error {
-	return failed("leave", "", s.p().Leave(ctx, rooms...))
+	err := checkMemberships(rooms)
+	if err == nil {
+		err = s.p().Leave(ctx, rooms...)
+	}
+	return failed("leave", "", err)
 }
 
 // Emit sends an event to the client. It does not wait for it: nil means that the event is queued behind the earlier

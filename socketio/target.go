@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
+	"github.com/stacksjs/realtime-go/internal/hub"
 	protocol "github.com/stacksjs/realtime-go/internal/protocol/socketio"
 )
 
@@ -20,8 +22,12 @@ type Target struct {
 // To selects sockets in any of these rooms or of those selected before, each once. A socket's id is a room. It is an error
 // of the calls that follow to name none, which would select everybody.
 func (t Target) To(rooms ...string) Target {
-	if len(rooms) == 0 && t.err == nil {
+	switch {
+	case t.err != nil:
+	case len(rooms) == 0:
 		t.err = errors.New("To without rooms selects nobody")
+	default:
+		t.err = checkRooms(rooms)
 	}
 	t.t.Rooms = append(t.t.Rooms[:len(t.t.Rooms):len(t.t.Rooms)], rooms...)
 	return t
@@ -29,6 +35,9 @@ func (t Target) To(rooms ...string) Target {
 
 // Except leaves out the sockets in any of these rooms; a socket's id is one.
 func (t Target) Except(rooms ...string) Target {
+	if t.err == nil {
+		t.err = checkRooms(rooms)
+	}
 	t.t.Except = append(t.t.Except[:len(t.t.Except):len(t.t.Except)], rooms...)
 	return t
 }
@@ -39,21 +48,42 @@ func (t Target) Volatile() Target {
 	return t
 }
 
-// at returns where the target's sockets are.
-func (t Target) at() (*protocol.Room, error) {
-	if t.err != nil {
+// at completes the target, and returns where its sockets are.
+func (t *Target) at() (*protocol.Room, error) {
+	switch {
+	case t.err != nil:
 		return nil, t.err
-	}
-	if t.room != nil {
+	case t.room != nil:
 		return t.room, nil
-	}
-	if t.io == nil {
+	case t.io == nil:
 		return nil, errors.New("the zero Target selects nothing")
 	}
-	if r := t.io.room.Load(); r != nil {
-		return r, nil
+	at := t.io.served.Load()
+	if at == nil {
+		return nil, errors.New("no server serves the namespaces yet")
 	}
-	return nil, errors.New("no server serves the namespaces yet")
+	t.t.App = at.app()
+	return at.room, nil
+}
+
+// checkRooms says what is wrong with names of rooms.
+func checkRooms(rooms []string) error {
+	for _, r := range rooms {
+		if r == "" || !utf8.ValidString(r) {
+			return fmt.Errorf("%q is no name of a room: it is empty, or not UTF-8", r)
+		}
+	}
+	return nil
+}
+
+// checkMemberships says what is wrong with rooms to join or leave.
+func checkMemberships(rooms []string) error {
+	for _, r := range rooms {
+		if _, isID := hub.ParseID(r); isID {
+			return fmt.Errorf("room %q is that of one socket, which alone is in it", r)
+		}
+	}
+	return checkRooms(rooms)
 }
 
 // Emit sends an event to the selected sockets. Nil means that it is queued for all of them; it waits for no client, and
@@ -100,9 +130,12 @@ func (t Target) EmitWithAck(ctx context.Context, event string, args ...any) ([]R
 	return replies, failed("emit", event, err)
 }
 
-// Join makes the selected sockets members of rooms.
+// Join makes the selected sockets members of rooms; see [Socket.Join].
 func (t Target) Join(ctx context.Context, rooms ...string) error {
 	r, err := t.at()
+	if err == nil {
+		err = checkMemberships(rooms)
+	}
 	if err == nil {
 		err = r.Change(ctx, t.t, rooms, nil)
 	}
@@ -112,6 +145,9 @@ func (t Target) Join(ctx context.Context, rooms ...string) error {
 // Leave ends memberships of the selected sockets.
 func (t Target) Leave(ctx context.Context, rooms ...string) error {
 	r, err := t.at()
+	if err == nil {
+		err = checkMemberships(rooms)
+	}
 	if err == nil {
 		err = r.Change(ctx, t.t, nil, rooms)
 	}
