@@ -122,6 +122,7 @@ type Hub struct {
 	stats    Stats
 	watch    watch
 	emitting emitting
+	away     sync.Map // ID to the *branch that saved the client
 }
 
 // Stats counts since the start; each field may be read at any time.

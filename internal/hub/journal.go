@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"crypto/subtle"
 	"slices"
 	"time"
 
@@ -128,7 +127,6 @@ type Saved struct {
 	subs   []savedSub
 	rooms  []savedRoom
 	space  string
-	key    string
 	data   any // of the protocol
 }
 
@@ -145,14 +143,14 @@ type savedRoom struct {
 	since uint64
 }
 
-// Save keeps what the client is for Config.Recovery, so that it can come back; key tells it from those who only know its
-// id. The session calls it from its connection's Closed, before Remove.
-func (c *Client) Save(key string, data any) {
+// Save keeps what the client is for Config.Recovery, so that it can come back. The session calls it from its connection's
+// Closed, before Remove.
+func (c *Client) Save(data any) {
 	b, h := c.branch, c.hub
 	if h.cfg.Recovery <= 0 || c.gone {
 		return
 	}
-	s := &Saved{branch: b, id: c.id, app: c.app, user: c.user, from: c.from, until: h.cfg.Now().Add(h.cfg.Recovery), space: c.space(), key: key, data: data}
+	s := &Saved{branch: b, id: c.id, app: c.app, user: c.user, from: c.from, until: h.cfg.Now().Add(h.cfg.Recovery), space: c.space(), data: data}
 	for _, m := range c.conn.Memberships() {
 		o := m.Group.Owner.(*owner)
 		switch {
@@ -176,6 +174,13 @@ func (c *Client) Save(key string, data any) {
 		}
 	}
 	b.saved[c.id] = s
+	h.away.Store(c.id, b)
+}
+
+// forget takes a client out of those that may come back.
+func (b *branch) forget(s *Saved) {
+	delete(b.saved, s.id)
+	b.hub.away.Delete(s.id)
 }
 
 // release lets the channels go that were kept for a client.
@@ -200,34 +205,38 @@ func (s *Saved) release() {
 // expire forgets clients that did not come back in time, and what nobody can miss any more.
 func (b *branch) expire(now time.Time) {
 	b.journal.trim(now.Add(-b.hub.cfg.Recovery))
-	for id, s := range b.saved {
+	for _, s := range b.saved {
 		if s.until.Before(now) {
-			delete(b.saved, id)
+			b.forget(s)
 			s.release()
 		}
 	}
 }
 
-// Return looks for a client that was saved on a loop and knows the key. after is the last ordinal it has seen there, 0
-// for none. found is called on the loop l, with nil when the client is not known or something it missed is no longer.
-func (h *Hub) Return(l *loop.Loop, at int, id ID, key string, after uint64, found func(*Saved)) {
+// Return looks for a client that was saved. It last saw the ordinal after on the loop at; at is negative for one that has
+// seen none. found is called on the loop l, with nil when the client is not known, or something that it missed is no
+// longer.
+func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Saved)) {
 	answer := func(s *Saved) {
 		l.Post(loop.Func(func(*loop.Loop) { found(s) }), 0)
 	}
-	if at < 0 || at >= len(h.branches) {
+	where, ok := h.away.Load(id)
+	if !ok {
 		answer(nil)
 		return
 	}
-	b := h.branches[at]
+	b := where.(*branch)
 	b.loop.Post(loop.Func(func(*loop.Loop) {
 		s := b.saved[id]
 		now := h.cfg.Now()
-		if s == nil || subtle.ConstantTimeCompare([]byte(s.key), []byte(key)) != 1 || s.until.Before(now) {
+		if s == nil || s.until.Before(now) {
 			answer(nil)
 			return
 		}
-		delete(b.saved, id)
-		s.from = max(s.from, min(after, b.journal.next))
+		b.forget(s)
+		if at == b.index() { // otherwise it is of an earlier connection, and everything since is to be sent
+			s.from = max(s.from, min(after, b.journal.last()))
+		}
 		b.journal.trim(now.Add(-h.cfg.Recovery))
 		if !b.journal.whole(s.from) {
 			s.release()
@@ -236,6 +245,17 @@ func (h *Hub) Return(l *loop.Loop, at int, id ID, key string, after uint64, foun
 		}
 		answer(s)
 	}), 0)
+}
+
+// Ordinal is the last ordinal of the journal of the client's loop. On the loop.
+func (c *Client) Ordinal() uint64 { return c.branch.journal.last() }
+
+// Journal enters what is sent to this client alone, so that it is not missed, and returns its ordinal. On the loop.
+func (c *Client) Journal(e *Emission) uint64 {
+	if c.hub.cfg.Recovery <= 0 {
+		return 0
+	}
+	return c.branch.enter(entry{e: e, to: c.id, bytes: e.Bytes})
 }
 
 // Data is what Save was given.

@@ -27,6 +27,8 @@ type RoomSession interface {
 	Session
 	// Ready reports whether the connection could write at once.
 	Ready() bool
+	// Send takes a unit for this client alone.
+	Send(unit []byte)
 }
 
 // Emission is an event to rooms. It does not change once it has been emitted.
@@ -40,14 +42,21 @@ type Emission struct {
 	Keep          bool // for those who come back
 	Payload       any  // of the protocol
 	Bytes         int  // of memory
-	// Each is told of every client that gets it, on its loop; may be nil. Without a Payload nothing is sent.
-	Each func(*Client)
-	// Done is called when a loop has sent it; may be nil.
-	Done func()
+	// Reached is called once on every loop, with its clients that get the event; may be nil. Without a Payload nothing is
+	// sent.
+	Reached func([]*Client)
 
 	hub   *Hub
 	seq   uint64 // its place among all emissions
 	units shared
+}
+
+// reach is one loop's part of an emission.
+type reach struct {
+	*Emission
+	seen    map[*loop.Conn]bool // who does not get it, or has got it
+	clients []*Client           // who does, if that is to be known
+	ord     uint64
 }
 
 // emitting gives emissions the same order on all loops.
@@ -126,40 +135,35 @@ func (e *Emission) Run(l *loop.Loop) {
 	if e.Keep && e.hub.cfg.Recovery > 0 {
 		ord = b.enter(entry{e: e, bytes: e.Bytes})
 	}
-	var seen map[*loop.Conn]bool // who gets it not, or has got it
+	r := reach{Emission: e, ord: ord}
 	names := e.names()
 	if len(e.Except) > 0 || len(names) > 1 {
-		seen = map[*loop.Conn]bool{}
+		r.seen = map[*loop.Conn]bool{}
 	}
 	for _, name := range e.Except {
-		if c, r := b.named(e.App, e.Space, name); c != nil {
-			seen[c.conn] = true
-		} else if r != nil {
-			for _, g := range r.groups {
+		if c, room := b.named(e.App, e.Space, name); c != nil {
+			r.seen[c.conn] = true
+		} else if room != nil {
+			for _, g := range room.groups {
 				for _, c := range g.Members() {
-					seen[c] = true
+					r.seen[c] = true
 				}
 			}
 		}
 	}
 	for _, name := range names {
-		c, r := b.named(e.App, e.Space, name)
+		c, room := b.named(e.App, e.Space, name)
 		switch {
 		case c != nil:
-			if !seen[c.conn] && (!e.Volatile || c.ready()) {
-				e.one(c, ord)
-			}
-			if seen != nil {
-				seen[c.conn] = true
-			}
-		case r != nil:
-			for _, g := range r.groups {
-				e.all(l, g, seen, ord)
+			r.one(c)
+		case room != nil:
+			for _, g := range room.groups {
+				r.all(l, g)
 			}
 		}
 	}
-	if e.Done != nil {
-		e.Done()
+	if e.Reached != nil {
+		e.Reached(r.clients)
 	}
 }
 
@@ -184,51 +188,53 @@ func (c *Client) space() string {
 func (c *Client) ready() bool { return c.session.(RoomSession).Ready() }
 
 // one sends the event to one client.
-func (e *Emission) one(c *Client, ord uint64) {
-	if e.Payload != nil {
-		unit := e.append(nil, c.codec.(RoomCodec))
-		if rec, ok := c.codec.(Recoverable); ok {
-			rec.Stamp(unit, c.branch.index(), ord)
-		}
-		c.session.(sender).Send(unit)
+func (r *reach) one(c *Client) {
+	if r.seen[c.conn] || r.Volatile && !c.ready() {
+		return
 	}
-	if e.Each != nil {
-		e.Each(c)
+	if r.seen != nil {
+		r.seen[c.conn] = true
+	}
+	if r.Reached != nil {
+		r.clients = append(r.clients, c)
+	}
+	if r.Payload != nil {
+		unit := r.append(nil, c.codec.(RoomCodec))
+		if rec, ok := c.codec.(Recoverable); ok {
+			rec.Stamp(unit, c.branch.index(), r.ord)
+		}
+		c.session.(RoomSession).Send(unit)
 	}
 }
 
-// sender takes a unit for one client alone.
-type sender interface{ Send(unit []byte) }
-
 // all sends the event to a group.
-func (e *Emission) all(l *loop.Loop, g group, seen map[*loop.Conn]bool, ord uint64) {
+func (r *reach) all(l *loop.Loop, g group) {
 	var except []*loop.Conn
-	if seen != nil || e.Volatile || e.Each != nil {
-		for _, c := range g.Members() {
-			switch {
-			case seen[c]:
-				except = append(except, c)
+	if r.seen != nil || r.Volatile || r.Reached != nil {
+		for _, conn := range g.Members() {
+			c := conn.In(g.Group).Data.(*roomSub).client
+			if r.seen[conn] || r.Volatile && !c.ready() {
+				except = append(except, conn)
 				continue
-			case e.Volatile && !c.In(g.Group).Data.(*roomSub).client.ready():
-				except = append(except, c)
-			case e.Each != nil:
-				e.Each(c.In(g.Group).Data.(*roomSub).client)
 			}
-			if seen != nil {
-				seen[c] = true
+			if r.seen != nil {
+				r.seen[conn] = true
+			}
+			if r.Reached != nil {
+				r.clients = append(r.clients, c)
 			}
 		}
 	}
-	if e.Payload == nil || len(except) == g.Len() {
+	if r.Payload == nil || len(except) == g.Len() {
 		return
 	}
 	log := l.Begin(g.Group)
 	from := len(log.Buf)
-	log.Buf = e.append(log.Buf, g.codec.(RoomCodec))
+	log.Buf = r.append(log.Buf, g.codec.(RoomCodec))
 	if g.rec != nil {
-		g.rec.Stamp(log.Buf[from:], l.Index(), ord)
+		g.rec.Stamp(log.Buf[from:], l.Index(), r.ord)
 	}
-	l.Commit(g.Group, loop.Stamp{Seq: e.seq}, except)
+	l.Commit(g.Group, loop.Stamp{Seq: r.seq}, except)
 }
 
 // append encodes e once for all loops and rooms.
