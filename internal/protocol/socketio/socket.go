@@ -59,6 +59,9 @@ func newSocket(c *client, p *packet, recovered bool) *Socket {
 // ID is the socket's id, "123.456".
 func (s *Socket) ID() string { return s.id }
 
+// Room is where it and all others are.
+func (s *Socket) Room() *Room { return s.room }
+
 // App is the application the socket belongs to.
 func (s *Socket) App() *hub.App { return s.app }
 
