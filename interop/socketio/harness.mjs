@@ -80,31 +80,46 @@ export async function until(what, ok) {
 
 // line is a way to a server that the test can cut, or stop, without a word to either side.
 export async function line(server = 'main') {
-  const ends = new Set()
+  const pairs = new Set()
   let up = true
   let held = false
-  const proxy = net.createServer({ pauseOnConnect: true }, (near) => {
+  const proxy = net.createServer((near) => {
+    near.on('error', () => {})
     if (!up) return near.destroy()
     const far = net.connect(ports[server], '127.0.0.1')
+    const pair = { near, far, first: '', answered: false }
+    pairs.add(pair)
     for (const [one, other] of [[near, far], [far, near]]) {
-      ends.add(one)
       one.setNoDelay(true)
-      one.on('data', (d) => other.write(d))
+      one.on('data', (d) => {
+        if (one === near) {
+          pair.first = d.toString('latin1', 0, 5)
+          pair.answered = false
+        } else {
+          pair.answered = true
+          if (d.toString('latin1', 0, 12) === 'HTTP/1.1 101') pair.websocket = true
+        }
+        if (!other.destroyed) other.write(d)
+      })
       one.on('end', () => other.end())
       one.on('error', () => {})
-      one.on('close', () => { ends.delete(one); other.destroy() })
+      one.on('close', () => { if (!pair.dead) { pairs.delete(pair); other.destroy() } })
       if (held) one.pause()
-      else one.resume()
     }
   })
   await new Promise((yes) => proxy.listen(0, '127.0.0.1', yes))
-  const cut = () => { for (const end of ends) end.destroy() }
-  closing(() => { cut(); proxy.close() })
+  const each = (what) => { for (const pair of [...pairs]) what(pair) }
+  const cut = () => each(({ near, far }) => { near.destroy(); far.destroy() })
+  closing(() => { up = false; cut(); proxy.close() })
   return {
     url: `http://127.0.0.1:${proxy.address().port}`,
     cut, // drops every connection; new ones are welcome
     down() { up = false; cut() },
     up() { up = true },
-    hold() { held = true; for (const end of ends) end.pause() },
+    // drops every connection on the client's side only: the server waits for what never comes
+    dead() { up = false; each((pair) => { pair.dead = true; pair.near.destroy() }) },
+    hold() { held = true; each(({ near, far }) => { near.pause(); far.pause() }) },
+    // watched says that the server has something by which it notices the end: a WebSocket, or a request that waits
+    watched() { return [...pairs].some((p) => p.websocket || (p.first === 'GET /' && !p.answered)) },
   }
 }
