@@ -107,10 +107,10 @@ test('each can be left out by its socket id', async () => {
     assert.match(c.id, /^\d+\.\d+$/)
     await c.subscribe(channel)
   }
-  for (const c of clients) await publisher().trigger(channel, 'moved', c.id, { socket_id: c.id })
+  for (const c of clients) await publisher().trigger(channel, 'moved', { id: c.id }, { socket_id: c.id })
   await publisher().trigger(channel, 'last', 1)
   await until('the last has come', () => clients.every((c) => c.events.at(-1)?.[0] === 'last'))
-  for (const c of clients) assert.deepEqual(c.events, [...clients.filter((other) => other !== c).map((other) => ['moved', other.id]), ['last', 1]])
+  for (const c of clients) assert.deepEqual(c.events, [...clients.filter((other) => other !== c).map((other) => ['moved', { id: other.id }]), ['last', 1]])
 })
 
 test('presence and whispers are theirs together', async () => {

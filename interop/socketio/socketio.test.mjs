@@ -142,12 +142,12 @@ each('what looks like a placeholder is a value', async (options) => {
 })
 
 each('who comes says why it may', async (options) => {
-  const s = client({ ...options, auth: { token: 'abc', deep: [1] }, query: { mine: 'a b&c' }, extraHeaders: { 'x-mine': 'yes', cookie: 'session=1; other=2' } })
+  const s = client({ ...options, auth: { ticket: 'abc', deep: [1] }, query: { mine: 'a b&c' }, extraHeaders: { 'x-mine': 'yes', cookie: 'session=1; other=2' } })
   assert.deepEqual(await s.emitWithAck('handshake'), {
-    auth: { token: 'abc', deep: [1] }, mine: 'a b&c', header: 'yes', cookie: 'session=1; other=2', recovered: false,
+    auth: { ticket: 'abc', deep: [1] }, mine: 'a b&c', header: 'yes', cookie: 'session=1; other=2', recovered: false,
   })
-  const later = client({ ...options, auth: (give) => setTimeout(give, 10, { token: 'later' }) })
-  assert.deepEqual((await later.emitWithAck('handshake')).auth, { token: 'later' })
+  const later = client({ ...options, auth: (give) => setTimeout(give, 10, { ticket: 'later' }) })
+  assert.deepEqual((await later.emitWithAck('handshake')).auth, { ticket: 'later' })
 })
 
 each('who is refused learns why, and stays away', async (options) => {
