@@ -3,12 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/config"
@@ -17,13 +21,14 @@ import (
 )
 
 type serve struct {
-	Demo      bool     `help:"Serve the demo instead: a page, for this machine only, whose order form broadcasts to the listeners beside it."`
-	Config    string   `placeholder:"FILE" help:"Serve what this file says (docs/configuration.md). Without it: public channels only, to pages of the server's own origin, on this machine."`
-	Addr      string   `placeholder:"HOST:PORT" help:"Listen here, whatever the file says (without either, 127.0.0.1:6001)."`
-	Origin    []string `placeholder:"ORIGIN" help:"Web pages' origins that may connect besides the file's, such as https://shop.example."`
-	AppID     string   `placeholder:"ID" help:"The app whose key --app-key is (1)."`
-	AppKey    string   `placeholder:"KEY" help:"The key with which programs may publish, and sign for clients."`
-	AppSecret string   `placeholder:"SECRET" help:"The key's secret. Other users of this machine can see it here; in $$PUSHER_APP_SECRET they cannot."`
+	Demo        bool     `help:"Serve the demo instead: a page, for this machine only, whose order form broadcasts to the listeners beside it."`
+	Conformance string   `enum:",socketio" default:"" placeholder:"SUITE" help:"Serve what the conformance suites of a protocol run against instead: socketio, at /engine.io/ and /socket.io/."`
+	Config      string   `placeholder:"FILE" help:"Serve what this file says (docs/configuration.md). Without it: public channels only, to pages of the server's own origin, on this machine."`
+	Addr        string   `placeholder:"HOST:PORT" help:"Listen here, whatever the file says (without either, 127.0.0.1:6001)."`
+	Origin      []string `placeholder:"ORIGIN" help:"Web pages' origins that may connect besides the file's, such as https://shop.example."`
+	AppID       string   `placeholder:"ID" help:"The app whose key --app-key is (1)."`
+	AppKey      string   `placeholder:"KEY" help:"The key with which programs may publish, and sign for clients."`
+	AppSecret   string   `placeholder:"SECRET" help:"The key's secret. Other users of this machine can see it here; in $$PUSHER_APP_SECRET they cannot."`
 }
 
 func (serve) Help() string {
@@ -47,6 +52,12 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 			return usagef("--demo has settings of its own: only --addr goes with it")
 		}
 		return demo.Run(ctx, cmp.Or(c.Addr, "127.0.0.1:6001"), t.stdout)
+	}
+	if c.Conformance != "" {
+		if c.Config != "" || len(c.Origin) > 0 || c.AppID != "" || c.AppKey != "" || c.AppSecret != "" {
+			return usagef("--conformance has settings of its own: only --addr goes with it")
+		}
+		return conformance(ctx, cmp.Or(c.Addr, "127.0.0.1:6001"), t.stdout)
 	}
 	if (c.AppKey == "") != (c.AppSecret == "") {
 		return usagef("--app-key and --app-secret belong together")
@@ -113,4 +124,36 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 		return err
 	}
 	return app.Server.Serve(ctx, ln)
+}
+
+// conformance serves what the official suites run against, until ctx ends.
+func conformance(ctx context.Context, addr string, out io.Writer) error {
+	handler, stop, err := server.Conformance()
+	if err != nil {
+		return err
+	}
+	web := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return errors.Join(err, stop(context.WithoutCancel(ctx)))
+	}
+	if _, err := fmt.Fprintf(out, "realtime serves http://%s for conformance suites\n", ln.Addr()); err != nil {
+		ln.Close()
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(ln) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	err = stop(end)
+	web.Close()
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil // nobody's data is lost
+	}
+	return err
 }

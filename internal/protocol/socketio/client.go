@@ -145,16 +145,15 @@ func (c *client) enter(p *packet, creds credentials, prog Program) {
 	if token == "" && p.query != "" {
 		token = query(p.query).Get("token")
 	}
-	if token == "" && e.Denied != nil {
+	if e.room.cfg.Authenticate == nil {
+		token = "" // it is the program's
+	}
+	switch {
+	case token == "" && e.Denied != nil:
 		c.refuse(e.Denied.Message, appendError(nil, e.Denied))
 		return
-	}
-	if token == "" {
+	case token == "":
 		c.ask()
-		return
-	}
-	if e.room.cfg.Authenticate == nil {
-		c.refuse("this server takes no tokens", appendError(nil, &hub.Error{Code: hub.Unauthorized}))
 		return
 	}
 	c.Authenticate(func(ctx context.Context) (*hub.User, error) { return e.room.cfg.Authenticate(ctx, token) }, func(u *hub.User, err *hub.Error) {

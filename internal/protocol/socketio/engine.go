@@ -105,6 +105,9 @@ func (e *engine) open(sid, upgrades string) {
 	cfg := &e.room.cfg
 	now := e.now()
 	e.due, e.by = now+cfg.PingInterval.Milliseconds(), now+cfg.ConnectTimeout.Milliseconds()
+	if cfg.Echo {
+		e.by = 0
+	}
 	if e.flags&eio3 != 0 {
 		e.due += cfg.PingTimeout.Milliseconds()
 	}
@@ -145,6 +148,10 @@ func (e *engine) Text(p []byte) {
 	}
 	switch p[0] {
 	case message:
+		if e.room.cfg.Echo {
+			e.packet(string(p))
+			return
+		}
 		e.message(string(p[1:]))
 	case '3':
 		if e.flags&(pinged|eio3) == pinged {
@@ -174,6 +181,10 @@ func (e *engine) Binary(p []byte) {
 			return
 		}
 		p = p[1:]
+	}
+	if e.room.cfg.Echo {
+		e.socket.Send(ws.AppendFrame(nil, ws.OpBinary, p))
+		return
 	}
 	e.blob(append([]byte(nil), p...))
 }

@@ -147,10 +147,19 @@ func (p *polling) say(frames []byte) {
 	p.get = nil
 }
 
-// finish ends the session in order: what was sent is for the next GET.
+// finish ends the session. What was sent goes to the GET that waits, or, where it is the server that ends it, to the next.
 func (p *polling) finish(e *engine, reason error) {
 	p.finishing = true
-	b := append(e.socket.Finish(reason), closeFrame...)
+	b := e.socket.Finish(reason)
+	if reason == errClose { // the client has asked for it, and is not told again
+		b = append(b, noopFrame...)
+	} else {
+		b = append(b, closeFrame...)
+	}
+	if p.get == nil && reason != errForced && reason != errShutdown {
+		e.room.forget(e)
+		return
+	}
 	if p.get != nil {
 		p.say(b)
 		e.room.forget(e)
@@ -338,7 +347,9 @@ func (p *polling) goOn(e *engine) {
 		}
 		x := in.packets[0]
 		in.packets = in.packets[1:]
-		if x.blob {
+		if x.blob && e.room.cfg.Echo {
+			e.socket.Send(ws.AppendFrame(nil, ws.OpBinary, x.data))
+		} else if x.blob {
 			e.blob(x.data) // splitPayload3 has taken the type off
 		} else {
 			e.Text(x.data)
