@@ -21,14 +21,16 @@ function shown(v) {
 }
 
 const operations = {
-  connect: ({ client, port, nsp, auth, transports }) =>
+  connect: ({ client, beside, port, nsp, auth, transports }) =>
     new Promise((resolve, reject) => {
-      const socket = io(`http://127.0.0.1:${port}${nsp}`, { auth, transports, forceNew: true, reconnection: false });
+      const socket = beside
+        ? clients.get(beside).io.socket(nsp) // another namespace of the same connection
+        : io(`http://127.0.0.1:${port}${nsp}`, { auth, transports, forceNew: true, reconnection: false });
       clients.set(client, socket);
       socket.onAny((event, ...args) => say({ client, event, args: shown(args) }));
       socket.on("connect", () => resolve(socket.id));
       socket.on("connect_error", reject);
-      socket.on("disconnect", (reason) => say({ client, disconnect: reason, open: socket.io.engine?.readyState === "open" }));
+      socket.on("disconnect", (reason) => say({ client, disconnect: reason }));
     }),
   ask: ({ client, event, args }) => clients.get(client).timeout(20000).emitWithAck(event, ...args),
   close: ({ client }) => {

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,11 +131,12 @@ type heard struct {
 
 // cluster is two servers, and clients of both.
 type cluster struct {
-	t       *testing.T
 	redis   string // host:port
 	ports   [2]string
 	told    [2]chan heard // what the servers were told; the event is the namespace
 	program program
+
+	marks atomic.Int64
 
 	mu      sync.Mutex
 	clients map[string]*client
@@ -147,14 +149,14 @@ type answer struct {
 	err   string
 }
 
-// start runs a cluster until the test ends. args are the adapter's, as server.mjs has them.
-func start(t *testing.T, adapter string, args ...string) *cluster {
+// start runs a cluster until the test ends. adapter is the one and, sharded, its mode: the arguments of server.mjs.
+func start(t *testing.T, adapter ...string) *cluster {
 	t.Helper()
 	need(t)
 	port := startRedis(t)
-	c := &cluster{t: t, redis: "127.0.0.1:" + port, clients: map[string]*client{}, answers: map[int]chan answer{}}
+	c := &cluster{redis: "127.0.0.1:" + port, clients: map[string]*client{}, answers: map[int]chan answer{}}
 	for i := range c.ports {
-		p := run(t, append([]string{"server.mjs", adapter, port}, args...)...)
+		p := run(t, append([]string{"server.mjs", port}, adapter...)...)
 		var first struct{ Port int }
 		if !p.lines.Scan() || json.Unmarshal(p.lines.Bytes(), &first) != nil || first.Port == 0 {
 			t.Fatalf("server %d says %q, and not where it listens", i, p.lines.Text())
@@ -183,7 +185,6 @@ func (c *cluster) listen() {
 			To                               int
 			Answer                           json.RawMessage
 			Error, Client, Event, Disconnect string
-			Open                             bool
 			Args                             json.RawMessage
 		}
 		if err := json.Unmarshal(c.program.lines.Bytes(), &line); err != nil {
@@ -196,7 +197,7 @@ func (c *cluster) listen() {
 		case line.To != 0:
 			a <- answer{line.Answer, line.Error}
 		case line.Disconnect != "":
-			cl.heard <- heard{"disconnect", fmt.Sprintf("%s, connection open: %t", line.Disconnect, line.Open)}
+			cl.heard <- heard{"disconnect", line.Disconnect}
 		default:
 			cl.heard <- heard{line.Event, string(line.Args)}
 		}
@@ -204,8 +205,8 @@ func (c *cluster) listen() {
 }
 
 // do has the clients' program do something, and waits for its answer.
-func (c *cluster) do(op string, what map[string]any) json.RawMessage {
-	c.t.Helper()
+func (c *cluster) do(t *testing.T, op string, what map[string]any) json.RawMessage {
+	t.Helper()
 	c.mu.Lock()
 	c.asked++
 	id, a := c.asked, make(chan answer, 1)
@@ -213,21 +214,21 @@ func (c *cluster) do(op string, what map[string]any) json.RawMessage {
 	what["op"], what["id"] = op, id
 	b, err := json.Marshal(what)
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	_, err = c.program.in.Write(append(b, '\n'))
 	c.mu.Unlock()
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	select {
 	case r := <-a:
 		if r.err != "" {
-			c.t.Fatalf("%s: %s", b, r.err)
+			t.Fatalf("%s: %s", b, r.err)
 		}
 		return r.value
 	case <-time.After(patience):
-		c.t.Fatalf("%s: no answer", b)
+		t.Fatalf("%s: no answer", b)
 		return nil
 	}
 }
@@ -244,21 +245,32 @@ type client struct {
 // connect makes a client of server 0 or 1, in a namespace, that joins rooms. It leaves with the test.
 func (c *cluster) connect(t *testing.T, server int, nsp, user string, rooms ...string) *client {
 	t.Helper()
+	transports := []string{"websocket"}
+	if user == "polling" {
+		transports = []string{"polling"}
+	}
+	return c.add(t, map[string]any{"port": c.ports[server], "nsp": nsp, "transports": transports, "auth": map[string]string{"user": user}}, rooms)
+}
+
+// beside is the same connection in another namespace.
+func (cl *client) beside(nsp string, rooms ...string) *client {
+	cl.t.Helper()
+	return cl.c.add(cl.t, map[string]any{"beside": cl.name, "nsp": nsp}, rooms)
+}
+
+func (c *cluster) add(t *testing.T, what map[string]any, rooms []string) *client {
+	t.Helper()
 	cl := &client{c: c, t: t, heard: make(chan heard, 10_000)}
 	c.mu.Lock()
 	cl.name = fmt.Sprint("client-", len(c.clients))
 	c.clients[cl.name] = cl
 	c.mu.Unlock()
-	transports := []string{"websocket"}
-	if user == "polling" {
-		transports = []string{"polling"}
-	}
-	what := map[string]any{"client": cl.name, "port": c.ports[server], "nsp": nsp, "transports": transports, "auth": map[string]string{"user": user}}
-	if err := json.Unmarshal(c.do("connect", what), &cl.id); err != nil {
+	what["client"] = cl.name
+	if err := json.Unmarshal(c.do(t, "connect", what), &cl.id); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.do("close", map[string]any{"client": cl.name}) })
-	cl.ask("join", rooms)
+	t.Cleanup(func() { c.do(t, "close", map[string]any{"client": cl.name}) })
+	cl.ask("join", append([]string{}, rooms...))
 	return cl
 }
 
@@ -267,7 +279,7 @@ func (cl *client) ask(event string, args ...any) json.RawMessage {
 	if args == nil {
 		args = []any{}
 	}
-	return cl.c.do("ask", map[string]any{"client": cl.name, "event": event, "args": args})
+	return cl.c.do(cl.t, "ask", map[string]any{"client": cl.name, "event": event, "args": args})
 }
 
 // next is what it hears next.
@@ -312,28 +324,26 @@ func (c *cluster) open(t *testing.T, cfg socketio.Config) *socketio.Driver {
 		}
 	})
 	for _, nsp := range []string{"/", "/admin"} {
+		mark := fmt.Sprint(t.Name(), nsp, c.marks.Add(1))
 		waiting := []int{0, 1}
 		for tries := 0; len(waiting) > 0; tries++ {
 			if tries == 600 {
 				t.Fatalf("servers %v do not hear the driver", waiting)
 			}
-			mark := fmt.Sprint(t.Name(), nsp, tries)
 			if err := d.Namespace(nsp).ServerSideEmit(t.Context(), "told", mark); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(10 * time.Millisecond)
-			waiting = slices.DeleteFunc(waiting, func(i int) bool {
-				for {
-					select {
-					case h := <-c.told[i]:
-						if h.event == nsp && strings.Contains(h.args, t.Name()) {
-							return true
-						}
-					default:
-						return false
+			wait := time.After(50 * time.Millisecond)
+			for waited := false; !waited && len(waiting) > 0; {
+				select {
+				case h := <-c.told[waiting[0]]:
+					if h.event == nsp && h.args == fmt.Sprintf("[%q]", mark) {
+						waiting = waiting[1:]
 					}
+				case <-wait:
+					waited = true
 				}
-			})
+			}
 		}
 	}
 	return d

@@ -1,4 +1,4 @@
-// A Socket.IO server of a cluster, as its users have it: node server.mjs ADAPTER REDIS-PORT [MODE]. It says in lines of
+// A Socket.IO server of a cluster, as its users have it: node server.mjs REDIS-PORT ADAPTER [MODE]. It says in lines of
 // JSON where it listens and what other servers tell it.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
@@ -6,7 +6,7 @@ import { createClient } from "redis";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
 
-const [adapter, redisPort, subscriptionMode = "dynamic"] = process.argv.slice(2);
+const [redisPort, adapter, subscriptionMode = "dynamic"] = process.argv.slice(2);
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
 const pub = createClient({ url: `redis://127.0.0.1:${redisPort}` });
