@@ -246,7 +246,7 @@ func (d *Driver) listening(c *command, m rueidis.RedisMessage, cluster bool) {
 }
 
 // Close makes every later call fail with realtime.ErrClosed, waits for those under way, and lets go of the connections.
-// When ctx ends first, the rest is cut off and the error says so.
+// When ctx ends first the error says so; what is under way then ends by itself, within Timeout.
 func (d *Driver) Close(ctx context.Context) error {
 	d.mu.Lock()
 	first := !d.closed
@@ -255,28 +255,15 @@ func (d *Driver) Close(ctx context.Context) error {
 	if !first {
 		return nil
 	}
-	idle := make(chan struct{})
+	gone := make(chan struct{})
 	go func() {
-		defer close(idle)
+		defer close(gone)
 		d.sending.Wait()
 		d.mu.Lock()
 		c := d.connecting
 		d.mu.Unlock()
-		if c != nil {
+		if c != nil { // whoever wanted it has gone
 			<-c.done
-		}
-	}()
-	gone := make(chan struct{})
-	var cut error
-	select {
-	case <-idle:
-	case <-ctx.Done():
-		cut = fmt.Errorf("socketio: closed while messages were being sent: %w", context.Cause(ctx))
-	}
-	go func() {
-		defer close(gone)
-		if cut == nil {
-			<-idle
 		}
 		d.mu.Lock()
 		client := d.client
@@ -287,8 +274,8 @@ func (d *Driver) Close(ctx context.Context) error {
 	}()
 	select {
 	case <-gone:
-		return cut
+		return nil
 	case <-ctx.Done():
-		return errors.Join(cut)
+		return fmt.Errorf("socketio: closed while messages were being sent: %w", context.Cause(ctx))
 	}
 }

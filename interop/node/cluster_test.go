@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/stacksjs/realtime-go/driver/socketio"
+	"github.com/stacksjs/realtime-go/internal/redistest"
 )
 
 // patience is how long a test waits for what must come.
@@ -42,47 +42,6 @@ func need(t *testing.T) {
 	if _, err := os.Stat("node_modules"); err != nil {
 		missing(t, "the servers' libraries are missing: run npm ci in interop/node")
 	}
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		missing(t, "redis-server is not installed")
-	}
-}
-
-// startRedis runs a Redis that keeps nothing, until the test ends.
-func startRedis(t *testing.T) (port string) {
-	t.Helper()
-	for range 5 { // the port may be taken in between
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-		l.Close()
-		c := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		ready := false
-		for !ready && lines.Scan() {
-			ready = strings.Contains(lines.Text(), "Ready to accept connections")
-		}
-		if !ready {
-			c.Wait()
-			continue
-		}
-		go io.Copy(io.Discard, out)
-		t.Cleanup(func() {
-			c.Process.Kill()
-			c.Wait()
-		})
-		return port
-	}
-	t.Fatal("redis-server does not start")
-	return ""
 }
 
 // program is a JavaScript program that says lines of JSON. It ends when its standard input does.
@@ -153,10 +112,10 @@ type answer struct {
 func start(t *testing.T, adapter ...string) *cluster {
 	t.Helper()
 	need(t)
-	port := startRedis(t)
-	c := &cluster{redis: "127.0.0.1:" + port, clients: map[string]*client{}, answers: map[int]chan answer{}}
+	redis := redistest.Start(t)
+	c := &cluster{redis: redis, clients: map[string]*client{}, answers: map[int]chan answer{}}
 	for i := range c.ports {
-		p := run(t, append([]string{"server.mjs", port}, adapter...)...)
+		p := run(t, append([]string{"server.mjs", redis}, adapter...)...)
 		var first struct{ Port int }
 		if !p.lines.Scan() || json.Unmarshal(p.lines.Bytes(), &first) != nil || first.Port == 0 {
 			t.Fatalf("server %d says %q, and not where it listens", i, p.lines.Text())

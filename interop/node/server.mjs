@@ -1,4 +1,4 @@
-// A Socket.IO server of a cluster, as its users have it: node server.mjs REDIS-PORT ADAPTER [MODE]. It says in lines of
+// A Socket.IO server of a cluster, as its users have it: node server.mjs REDIS-ADDRESS ADAPTER [MODE]. It says in lines of
 // JSON where it listens and what other servers tell it.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
@@ -6,10 +6,10 @@ import { createClient } from "redis";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
 
-const [redisPort, adapter, subscriptionMode = "dynamic"] = process.argv.slice(2);
+const [redis, adapter, subscriptionMode = "dynamic"] = process.argv.slice(2);
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
-const pub = createClient({ url: `redis://127.0.0.1:${redisPort}` });
+const pub = createClient({ url: `redis://${redis}` });
 const sub = pub.duplicate();
 for (const c of [pub, sub]) {
   c.on("error", (err) => console.error(err.message));
