@@ -240,31 +240,51 @@ func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Save
 	answer := func(s *Saved) {
 		l.Post(loop.Func(func(*loop.Loop) { found(s) }), 0)
 	}
-	where, ok := h.away.Load(id)
-	if !ok {
-		answer(nil)
+	if where, ok := h.away.Load(id); ok {
+		b := where.(*branch)
+		b.loop.Post(loop.Func(func(*loop.Loop) { answer(b.claim(id, at, after)) }), 0)
 		return
 	}
-	b := where.(*branch)
-	b.loop.Post(loop.Func(func(*loop.Loop) {
-		s := b.saved[id]
-		now := h.cfg.Now()
-		if s == nil || s.until.Before(now) {
+	var ask func(i int)
+	ask = func(i int) { // it may not be known yet that its connection is lost
+		if i == len(h.branches) {
 			answer(nil)
 			return
 		}
-		b.forget(s)
-		if at == b.index() { // otherwise it is of an earlier connection, and everything since is to be sent
-			s.from = max(s.from, min(after, b.journal.last()))
-		}
-		b.journal.trim(now.Add(-h.cfg.Recovery))
-		if !b.journal.whole(s.from) {
-			s.release()
-			answer(nil)
-			return
-		}
-		answer(s)
-	}), 0)
+		b := h.branches[i]
+		b.loop.Post(loop.Func(func(*loop.Loop) {
+			if c := b.find(id); c != nil {
+				if s, ok := c.session.(RoomSession); ok {
+					s.Superseded()
+				}
+			}
+			if s := b.claim(id, at, after); s != nil {
+				answer(s)
+				return
+			}
+			ask(i + 1)
+		}), 0)
+	}
+	ask(0)
+}
+
+// claim takes a client out of those that are away, if it is among them and nothing that it missed is lost.
+func (b *branch) claim(id ID, at int, after uint64) *Saved {
+	s := b.saved[id]
+	now := b.hub.cfg.Now()
+	if s == nil || s.until.Before(now) {
+		return nil
+	}
+	b.forget(s)
+	if at == b.index() { // otherwise it is of an earlier connection, and everything since is to be sent
+		s.from = max(s.from, min(after, b.journal.last()))
+	}
+	b.journal.trim(now.Add(-b.hub.cfg.Recovery))
+	if !b.journal.whole(s.from) {
+		s.release()
+		return nil
+	}
+	return s
 }
 
 // Ordinal is the last ordinal of the journal of the client's loop. On the loop.

@@ -160,6 +160,10 @@ func (p *polling) finish(e *engine, reason error) {
 		e.room.forget(e)
 		return
 	}
+	if p.get != nil && len(b) > len(closeFrame) { // clients look at the close before what came with it
+		p.say(b[:len(b)-len(closeFrame)])
+		b = closeFrame
+	}
 	if p.get != nil {
 		p.say(b)
 		e.room.forget(e)
@@ -347,10 +351,8 @@ func (p *polling) goOn(e *engine) {
 		}
 		x := in.packets[0]
 		in.packets = in.packets[1:]
-		if x.blob && e.room.cfg.Echo {
-			e.socket.Send(ws.AppendFrame(nil, ws.OpBinary, x.data))
-		} else if x.blob {
-			e.blob(x.data) // splitPayload3 has taken the type off
+		if x.blob {
+			e.Binary(x.data)
 		} else {
 			e.Text(x.data)
 		}
