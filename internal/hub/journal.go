@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -254,9 +255,7 @@ func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Save
 		b := h.branches[i]
 		b.loop.Post(loop.Func(func(*loop.Loop) {
 			if c := b.find(id); c != nil {
-				if s, ok := c.session.(RoomSession); ok {
-					s.Superseded()
-				}
+				c.conn.Abort(errReturned)
 			}
 			if s := b.claim(id, at, after); s != nil {
 				answer(s)
@@ -267,6 +266,8 @@ func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Save
 	}
 	ask(0)
 }
+
+var errReturned = errors.New("the client came back on another connection")
 
 // claim takes a client out of those that are away, if it is among them and nothing that it missed is lost.
 func (b *branch) claim(id ID, at int, after uint64) *Saved {
