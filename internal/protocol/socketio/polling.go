@@ -34,6 +34,7 @@ type polling struct {
 	up        bool     // it has
 	last      [][]byte // the end's frames, for the GETs to come
 	finishing bool
+	leaving   error // the session ends for that when the probe has come to its end
 }
 
 // get is a request for what there is to be said.
