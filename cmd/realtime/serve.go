@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -66,8 +67,7 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 		return usagef("--app-id needs --app-key and --app-secret")
 	}
 	logger := slog.New(slog.NewTextHandler(t.stderr, nil))
-	tls := false
-	path := ""
+	scheme, path := "ws", "/ws"
 	app, err := config.Open(ctx, c.Config, nil, config.WithLogger(logger), config.WithServer(func(s *server.Config) {
 		s.Origins = append(s.Origins, c.Origin...)
 		if c.AppKey != "" {
@@ -77,7 +77,13 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 			}
 			s.Apps = append([]server.App{{ID: id, Keys: []auth.Key{{Key: c.AppKey, Secret: c.AppSecret}}}}, s.Apps...)
 		}
-		tls, path = s.CertFile != "", s.Path
+		path = cmp.Or(s.Path, path)
+		if len(s.Protocols) > 0 && !slices.Contains(s.Protocols, server.WebSocket) && slices.Contains(s.Protocols, server.SocketIO) {
+			scheme, path = "http", cmp.Or(s.SocketIO.Path, "/socket.io/")
+		}
+		if s.CertFile != "" {
+			scheme += "s"
+		}
 	}))
 	if err != nil {
 		return err
@@ -111,13 +117,6 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
-	}
-	scheme := "ws"
-	if tls {
-		scheme = "wss"
-	}
-	if path == "" {
-		path = "/ws"
 	}
 	if _, err := fmt.Fprintf(t.stdout, "realtime serves %s://%s%s\n", scheme, ln.Addr(), path); err != nil {
 		ln.Close()

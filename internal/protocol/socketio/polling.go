@@ -1,7 +1,6 @@
 package socketio
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -77,6 +76,7 @@ func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q
 		l.AttachParked(&e.socket.Conn, (*parked)(e))
 		e.open(e.poll.sid, `["websocket"]`)
 		e.schedule()
+		e.greet()
 		e.poll.serve(e, g)
 		started(e.stop)
 	}) {
@@ -194,6 +194,8 @@ func (p *polling) closed(e *engine) {
 // speak answers a GET with what comes for it.
 func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error {
 	p := e.poll
+	c := http.NewResponseController(w)
+	c.SetWriteDeadline(time.Time{}) // the program's http.Server may have one for its own handlers
 	var frames []byte
 	select {
 	case f, ok := <-g.frames:
@@ -212,7 +214,6 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 	}
 	b, kind, err := p.encode(frames)
 	if err == nil {
-		c := http.NewResponseController(w)
 		c.SetWriteDeadline(time.Now().Add(writeTime))
 		defer c.SetWriteDeadline(time.Time{})
 		h := w.Header()
@@ -311,11 +312,10 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 	}) {
 		return errSID
 	}
-	ctx, cancel := context.WithTimeout(req.Context(), writeTime)
-	defer cancel()
 	select {
-	case <-in.done:
-	case <-ctx.Done(): // they wait behind the program
+	case <-in.done: // they may have waited behind the program: the client is not to send more meanwhile
+	case <-req.Context().Done():
+		return nil
 	}
 	if refused {
 		return ErrRequest
