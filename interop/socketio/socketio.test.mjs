@@ -398,6 +398,7 @@ test('three namespaces come back, each with what it missed', async () => {
   const s = client({}, '', l.url)
   const all = [s, s.io.socket('/a'), s.io.socket('/b')]
   await Promise.all(all.map(connected))
+  await upgraded(s)
   const others = ['', '/a', '/b'].map((path) => client({}, path))
   await Promise.all(all.map(settled))
   const ids = all.map((x) => x.id)
@@ -418,7 +419,7 @@ test('three namespaces come back, each with what it missed', async () => {
 
 test('who has received nothing yet comes back, too', { skip: reference && 'Node remembers only who has an offset (its issue 5538)' }, async () => {
   const l = await line()
-  const s = await connected(client({}, '', l.url))
+  const s = await upgraded(client({}, '', l.url))
   const { id } = s
   const got = heard(s, 'm')
   const gone = event(s, 'disconnect')
