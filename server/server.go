@@ -294,6 +294,9 @@ func (s *Server) check() ([]*hub.Policy, error) {
 			add("protocol %q is unknown; there are %q, %q and %q", p, WebSocket, Pusher, SocketIO)
 		}
 	}
+	if s.cfg.IO != nil && !s.speaks(SocketIO) {
+		add("there are namespaces (IO), but %q is not among the protocols", SocketIO)
+	}
 	if p := s.cfg.Prefix; p != "" && (p[0] != '/' || p[len(p)-1] == '/' || strings.ContainsAny(p, "{} ?#%")) {
 		add("prefix %q must begin with a slash, not end with one, and be a plain path", p)
 	}

@@ -129,8 +129,8 @@ func (t Target) EmitWithAck(ctx context.Context, event string, args ...any) ([]R
 	for i, g := range got {
 		replies[i] = Reply{(*Socket)(g.Socket), newArgs(g.Args)}
 	}
-	if err != nil && len(got) < asked {
-		err = fmt.Errorf("%d of %d clients did not answer: %w", asked-len(got), asked, late(err))
+	if err = late(err); err != nil && len(got) < asked {
+		err = fmt.Errorf("%d of %d clients did not answer: %w", asked-len(got), asked, err)
 	}
 	return replies, failed("emit", event, err)
 }

@@ -59,14 +59,15 @@ type Config struct {
 
 // Room holds what all sessions of this protocol share.
 type Room struct {
-	cfg    Config
-	socket *socket.Config
-	node   string // names this server in session ids
-	epoch  string // of the offsets
-	secret []byte // of the ids with which clients come back
-	ackIDs atomic.Uint64
-	calls  atomic.Int64
-	codecs sync.Map // codec to *codec
+	cfg     Config
+	socket  *socket.Config
+	node    string // names this server in session ids
+	epoch   string // of the offsets
+	secret  []byte // of the ids with which clients come back
+	ackIDs  atomic.Uint64
+	calls   atomic.Int64
+	running sync.WaitGroup // of what calls counts
+	codecs  sync.Map       // codec to *codec
 	// programs are the namespaces that the embedding program has; nil: there is only "/", for channels.
 	programs func(namespace string) Program
 
