@@ -37,6 +37,7 @@ var variables = []struct{ name, key, doc string }{
 	{"PUSHER_HOST", "pusher.host", ""},
 	{"PUSHER_PORT", "pusher.port", ""},
 	{"PUSHER_SCHEME", "pusher.scheme", ""},
+	{"SOCKET_REDIS_URL", "socket.redis.url", "With driver socket it says that events go to Node servers."},
 	{"REALTIME_JWT_SECRET", "auth.jwt.secret", ""},
 }
 
@@ -442,10 +443,9 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// Drivers that this build has, and those it knows of.
+// Drivers and protocols that this build has, and protocols it knows of.
 var (
-	drivers = []string{"bun", "pusher", "log", "null"}
-	absent  = []string{"socket"}
+	drivers = []string{"bun", "pusher", "socket", "log", "null"}
 
 	protocols       = []string{"ws", "pusher"}
 	absentProtocols = []string{"socketio", "sse"}
@@ -472,11 +472,10 @@ func (c *Config) check(unread []string) []error {
 	}
 	c.Driver = cmp.Or(c.Driver, "bun")
 	switch {
-	case slices.Contains(drivers, c.Driver):
-	case slices.Contains(absent, c.Driver):
-		fail("driver", "driver %q is not in this build, which has %s", c.Driver, strings.Join(drivers, ", "))
-	default:
+	case !slices.Contains(drivers, c.Driver):
 		fail("driver", "driver %.60q is unknown: there are %s", c.Driver, strings.Join(drivers, ", "))
+	case c.Driver == "socket" && !c.intoNode(): // the embedded server, once it speaks Socket.IO
+		fail("driver", "driver \"socket\" without socket.redis is a server that is not in this build; with socket.redis it publishes into Node servers")
 	}
 	for i, p := range c.Protocols {
 		key := fmt.Sprintf("protocols[%d]", i)
@@ -510,6 +509,7 @@ func (c *Config) check(unread []string) []error {
 		fail("server.tls", "server.tls needs both cert and key")
 	}
 	c.checkPusher(fail)
+	c.checkSocket(fail)
 	c.checkApps(fail)
 	c.checkJWT(fail)
 	for i, ch := range c.Channels {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	logdriver "github.com/stacksjs/realtime-go/driver/log"
 	"github.com/stacksjs/realtime-go/driver/null"
 	"github.com/stacksjs/realtime-go/driver/pusher"
+	"github.com/stacksjs/realtime-go/driver/socketio"
 	"github.com/stacksjs/realtime-go/server"
 )
 
@@ -25,7 +27,7 @@ type App struct {
 	// Broadcaster sends through the driver. realtime.SetDefault makes it that of the whole program.
 	Broadcaster *realtime.Broadcaster
 	// Driver is what Broadcaster sends through: *server.Server, *pusher.Driver (which also answers questions about
-	// channels), or one of the others.
+	// channels), *socketio.Driver (which also reaches any room and namespace), or one of the others.
 	Driver realtime.Driver
 	// Server is the embedded server, for Run or to be mounted in a router. Nil with drivers that have none.
 	Server *server.Server
@@ -87,6 +89,10 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 		app.Driver = null.New()
 	case "pusher":
 		if app.Driver, err = pusher.New(c.pusher(o)); err != nil {
+			return nil, c.wrap(err)
+		}
+	case "socket":
+		if app.Driver, err = socketio.New(c.socketio(o)); err != nil {
 			return nil, c.wrap(err)
 		}
 	case "bun":
@@ -279,14 +285,45 @@ func (c *Config) checkPusher(fail func(key, format string, args ...any)) {
 		return
 	}
 	_, err := pusher.New(c.pusher(options{}))
-	if all, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, err := range all.Unwrap() { // each begins with the field it is about, whose key differs in its case only
-			key := "pusher." + strings.TrimPrefix(err.Error(), "pusher: ")
-			key, what, _ := strings.Cut(key, " ")
-			key = key[:7] + strings.ToLower(key[7:8]) + key[8:]
-			fail(key, "%s %s", key, what)
-		}
+	failFields(err, "pusher: ", "pusher.", nil, fail)
+}
+
+// failFields reports what a driver's New has found, each error beginning with the field it is about: the key is in the
+// section of its own, and differs in its case only or is in renamed.
+func failFields(err error, prefix, section string, renamed map[string]string, fail func(key, format string, args ...any)) {
+	all, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return
 	}
+	for _, err := range all.Unwrap() {
+		field, what, _ := strings.Cut(strings.TrimPrefix(err.Error(), prefix), " ")
+		key := section + cmp.Or(renamed[field], strings.ToLower(field[:1])+field[1:])
+		fail(key, "%s %s", key, what)
+	}
+}
+
+// intoNode reports whether driver socket is the one that publishes into Node servers.
+func (c *Config) intoNode() bool {
+	return c.where["socket.redis"] != "" || c.where["socket.redis.url"] != ""
+}
+
+// socketio translates socket.redis for the driver.
+func (c *Config) socketio(o options) socketio.Config {
+	r := c.Socket.Redis
+	return socketio.Config{
+		Redis: string(r.URL), Password: string(r.Password), Adapter: socketio.Adapter(r.Adapter), Prefix: r.Prefix, Mode: socketio.SubscriptionMode(r.SubscriptionMode),
+		Stream: r.Stream, MaxLen: r.MaxLen, Namespace: r.Namespace, Form: socketio.Form(r.Form), EventNamespace: r.EventNamespace, UserRoom: r.UserRoom,
+		MaxPayload: int(r.MaxPayload), Timeout: time.Duration(r.Timeout), Logger: o.logger,
+	}
+}
+
+// checkSocket finds what driver socket cannot work with.
+func (c *Config) checkSocket(fail func(key, format string, args ...any)) {
+	if c.Driver != "socket" || !c.intoNode() {
+		return
+	}
+	_, err := socketio.New(c.socketio(options{}))
+	failFields(err, "socketio: ", "socket.redis.", map[string]string{"Redis": "url", "Mode": "subscriptionMode"}, fail)
 }
 
 func (w Webhook) server() server.Webhook {
