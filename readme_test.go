@@ -23,6 +23,7 @@ func TestPagesBuild(t *testing.T) {
 		{"README.md", 6, 1},
 		{"docs/getting-started.md", 9, 3},
 		{"docs/socketio.md", 3, 0},
+		{"docs/publish-into-node.md", 8, 5},
 	} {
 		t.Run(tt.page, func(t *testing.T) {
 			t.Parallel()
