@@ -117,7 +117,8 @@ func (e Emitter) Disconnect(ctx context.Context, close bool) error {
 }
 
 // ServerSideEmit sends an event to the servers of the namespace, which hear it with io.of(namespace).on(event). It has no
-// acknowledgement, and no selection of sockets.
+// acknowledgement, and no selection of sockets. With the classic adapter a []byte needs servers whose adapter reads requests
+// in MessagePack too: @socket.io/redis-adapter 8 does.
 func (e Emitter) ServerSideEmit(ctx context.Context, event string, args ...any) error {
 	return e.do(ctx, fmt.Sprintf("server-side event %.60q", event), func() (command, error) {
 		if len(e.to.rooms)+len(e.to.except)+len(e.to.flags) > 0 {
