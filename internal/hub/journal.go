@@ -3,7 +3,6 @@ package hub
 import (
 	"errors"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/stacksjs/realtime-go/internal/loop"
@@ -237,40 +236,8 @@ func (b *branch) expire(now time.Time) {
 
 // Return looks for a client that was saved. It last saw the ordinal after on the loop at; at is negative for one that has
 // seen none. found is called on the loop l, with nil when the client is not known, or something that it missed is no
-// longer. Where nobody has noticed yet that its connection is gone, that ends now.
+// longer.
 func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Saved)) {
-	if where, ok := h.away.Load(id); ok {
-		h.fetch(where.(*branch), l, id, at, after, found)
-		return
-	}
-	var left atomic.Int32
-	left.Store(int32(len(h.branches)))
-	looked := func() {
-		if left.Add(-1) > 0 {
-			return
-		}
-		if where, ok := h.away.Load(id); ok {
-			h.fetch(where.(*branch), l, id, at, after, found)
-			return
-		}
-		l.Post(loop.Func(func(*loop.Loop) { found(nil) }), 0)
-	}
-	for _, b := range h.branches {
-		if b.loop.Post(loop.Func(func(*loop.Loop) {
-			if c := b.find(id); c != nil {
-				c.conn.Abort(errReturned)
-			}
-			looked()
-		}), 0) != nil {
-			looked()
-		}
-	}
-}
-
-var errReturned = errors.New("the client came back on another connection")
-
-// fetch takes a saved client from its loop.
-func (h *Hub) fetch(b *branch, l *loop.Loop, id ID, at int, after uint64, found func(*Saved)) {
 	answer := func(s *Saved) {
 		l.Post(loop.Func(func(*loop.Loop) { found(s) }), 0)
 	}
@@ -288,9 +255,7 @@ func (h *Hub) fetch(b *branch, l *loop.Loop, id ID, at int, after uint64, found 
 		b := h.branches[i]
 		b.loop.Post(loop.Func(func(*loop.Loop) {
 			if c := b.find(id); c != nil {
-				if s, ok := c.session.(RoomSession); ok {
-					s.Superseded()
-				}
+				c.conn.Abort(errReturned)
 			}
 			if s := b.claim(id, at, after); s != nil {
 				answer(s)
@@ -301,6 +266,8 @@ func (h *Hub) fetch(b *branch, l *loop.Loop, id ID, at int, after uint64, found 
 	}
 	ask(0)
 }
+
+var errReturned = errors.New("the client came back on another connection")
 
 // claim takes a client out of those that are away, if it is among them and nothing that it missed is lost.
 func (b *branch) claim(id ID, at int, after uint64) *Saved {

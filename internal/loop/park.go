@@ -84,10 +84,10 @@ func (c *Conn) TakeOver(old *Conn, h Handler) bool {
 	return true
 }
 
-// Cork holds back what is sent to c until as many calls of Uncork. It reports false, and does nothing, when something
-// waits already for another reason.
+// Cork holds back what is sent to c until as many calls of Uncork. It reports false, and does nothing, while a transport
+// is writing what waits.
 func (c *Conn) Cork() bool {
-	if c.Closing() || c.Queued() > 0 && c.x.corks == 0 {
+	if c.Closing() || c.Queued() > 0 && c.x.corks == 0 && !c.x.parked {
 		return false
 	}
 	c.extra().corks++

@@ -429,9 +429,6 @@ func (c *client) Send(unit []byte) {
 	}
 }
 
-// Superseded implements hub.RoomSession.
-func (c *client) Superseded() { c.e.socket.Abort(errClose) }
-
 // Ready implements hub.RoomSession.
 func (c *client) Ready() bool {
 	e := c.e

@@ -306,6 +306,10 @@ func (e *engine) close(code int, text string, reason error) {
 		return
 	}
 	if e.polling() {
+		if p := e.poll.probe; p != nil && p.heard && (reason == errForced || reason == errShutdown) {
+			e.poll.leaving = reason // the client asks no more, and hears of it over the WebSocket
+			return
+		}
 		e.poll.finish(e, reason)
 		return
 	}

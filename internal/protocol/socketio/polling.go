@@ -34,6 +34,7 @@ type polling struct {
 	up        bool     // it has
 	last      [][]byte // the end's frames, for the GETs to come
 	finishing bool
+	leaving   error // the session ends for that when the probe has come to its end
 }
 
 // get is a request for what there is to be said.
@@ -164,10 +165,6 @@ func (p *polling) finish(e *engine, reason error) {
 		p.say(append(b, noopFrame...))
 	default:
 		p.say(append(b, closeFrame...))
-	}
-	if p.get != nil && len(b) > len(closeFrame) { // clients look at the close before what came with it
-		p.say(b[:len(b)-len(closeFrame)])
-		b = closeFrame
 	}
 	if p.get != nil {
 		p.say(p.last[0])

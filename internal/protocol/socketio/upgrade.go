@@ -93,6 +93,9 @@ func (e *engine) upgraded() {
 		p.say(noopFrame)
 	}
 	e.socket.Start(e.room.socket, e, false)
+	if p.leaving != nil {
+		e.close(closeNormal, "", p.leaving)
+	}
 }
 
 // Control implements ws.Handler.
@@ -117,7 +120,10 @@ func (p *probe) Slow(*loop.Conn) ([]byte, time.Duration) { return nil, 0 }
 
 // Closed implements loop.Handler.
 func (p *probe) Closed(*loop.Conn, error) {
-	if p.e.poll.probe == p {
-		p.e.poll.probe = nil
+	if e := p.e; e.poll.probe == p {
+		e.poll.probe = nil
+		if e.poll.leaving != nil && e.polling() {
+			e.close(0, "", e.poll.leaving)
+		}
 	}
 }
