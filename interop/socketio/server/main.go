@@ -231,10 +231,11 @@ func (st *state) register(ns *socketio.Namespace) {
 		if len(m.Except) > 0 {
 			target = target.Except(m.Except...)
 		}
+		emit := target.Emit
 		if m.Volatile {
-			target = target.Volatile()
+			emit = target.EmitVolatile
 		}
-		return none{}, target.Emit(ctx, m.Event, m.Args...)
+		return none{}, emit(ctx, m.Event, m.Args...)
 	})
 	socketio.On(ns, "broadcast", func(ctx context.Context, s *socketio.Socket, args socketio.Args) (none, error) {
 		return none{}, s.All().Emit(ctx, "broadcasted", args)
