@@ -78,7 +78,7 @@ func (e *engine) connect(p packet) {
 		return
 	}
 	creds := p.credentials()
-	if id, ok := e.room.idOf(creds.pid); ok && e.room.cfg.Recovery > 0 && e.flags&eio3 == 0 && e.cork() {
+	if id, ok := e.room.idOf(creds.pid); ok && e.room.cfg.Recovery > 0 && e.flags&eio3 == 0 && e.socket.Cork() {
 		at, ordinal, seen := e.room.parseOffset(creds.offset)
 		if !seen {
 			at = -1
@@ -95,7 +95,7 @@ func (e *engine) connect(p packet) {
 				if s != nil {
 					s.Discard()
 				}
-				e.uncork(nil)
+				e.socket.Uncork(nil)
 				c.enter(&p, creds, prog)
 			default:
 				c.comeBack(&p, prog, s)
@@ -323,7 +323,7 @@ func (c *client) comeBack(p *packet, prog Program, saved *hub.Saved) {
 		c.prog.socket.SetData(was.data)
 		c.asked(func(err error) {
 			if err != nil {
-				e.uncork(nil)
+				e.socket.Uncork(nil)
 				return
 			}
 			c.back(missed, lost)
@@ -345,7 +345,7 @@ func (c *client) back(missed []hub.Missed, lost map[string]*hub.Error) {
 		wire.Stamp(first[from:], c.e.socket.Loop().Index(), m.Ordinal)
 	}
 	c.flags &^= returning
-	c.e.uncork(first)
+	c.e.socket.Uncork(first)
 	c.begin()
 	for name, err := range lost {
 		if name != "" {

@@ -38,7 +38,6 @@ type engine struct {
 	poll  *polling        // of who began with polling; see polling.up
 	part  *part           // a packet whose attachments are on their way
 	more  []*client       // behind the first
-	held  *held           // clients are coming back
 	due   int64           // Unix milliseconds: of the next ping, or by when its pong, or of EIO 3 the client's, must be there
 	by    int64           // by when a namespace must be connected, or the attachments be there; 0: neither is awaited
 	holds int32           // reasons not to read
@@ -52,35 +51,6 @@ const (
 	began        // first is taken, if only by one that has left
 	over         // nothing more is sent or heard
 )
-
-// held is what clients that come back are sent first. Everything else waits until that is known of all of them.
-type held struct {
-	clients int
-	first   []byte
-}
-
-// cork holds back what is sent until as many calls of uncork. It reports false, and does nothing, when something waits
-// already.
-func (e *engine) cork() bool {
-	if e.held == nil {
-		if !e.socket.Cork() {
-			return false
-		}
-		e.held = &held{}
-	}
-	e.held.clients++
-	return true
-}
-
-// uncork ends a cork of a client, whose first units go out before all that is held back.
-func (e *engine) uncork(first []byte) {
-	h := e.held
-	h.first = append(h.first, first...)
-	if h.clients--; h.clients == 0 {
-		e.held = nil
-		e.socket.Uncork(h.first)
-	}
-}
 
 // part is a packet some of whose attachments have not come yet.
 type part struct {

@@ -354,10 +354,8 @@ func (p *polling) goOn(e *engine) {
 		}
 		x := in.packets[0]
 		in.packets = in.packets[1:]
-		if x.blob && e.room.cfg.Echo {
-			e.socket.Send(ws.AppendFrame(nil, ws.OpBinary, x.data))
-		} else if x.blob {
-			e.blob(x.data) // splitPayload3 has taken the type off
+		if x.blob {
+			e.Binary(x.data)
 		} else {
 			e.Text(x.data)
 		}
