@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -179,9 +180,21 @@ func (p *polling) finish(e *engine, reason error) {
 	})
 }
 
+// left is what a WebSocket has to say that takes the session over behind its end.
+func (p *polling) left() (frames []byte) {
+	for _, b := range p.last {
+		if !bytes.Equal(b, closeFrame) {
+			frames = append(frames, b...)
+		}
+	}
+	p.last = nil
+	return ws.AppendClose(frames, closeNormal, "")
+}
+
 // closed is the end of the session, whatever its transport.
 func (p *polling) closed(e *engine) {
-	if p.probe != nil {
+	// A client whose probe was answered asks no more, and waits for ever if the WebSocket ends now: it hears the rest there.
+	if p.probe != nil && !(p.finishing && p.probe.heard) {
 		p.probe.Abort(errClose)
 		p.probe = nil
 	}

@@ -76,6 +76,10 @@ func (p *probe) Message(op ws.Op, payload []byte) bool {
 			e.poll.say(noopFrame)
 		}
 		return true
+	case op == ws.OpText && text == "5" && p.heard && e.flags&over != 0:
+		e.poll.probe = nil
+		p.Shut(e.poll.left(), errForced, closeGrace)
+		e.room.forget(e)
 	case op == ws.OpText && text == "5" && p.heard && e.socket.TakeOver(&p.Conn, &e.socket):
 		p.moved = true
 		e.upgraded()
