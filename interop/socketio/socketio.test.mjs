@@ -257,6 +257,16 @@ each('a server that disconnects is not asked again', async (options) => {
   assert.deepEqual(attempts, [])
 })
 
+test('a server that disconnects during the upgrade is heard', async () => {
+  for (let i = 0; i < 60; i++) {
+    const s = await connected(client())
+    await new Promise((yes) => setTimeout(yes, i % 12)) // it is probing, or has been answered, or is through
+    const [reason] = await Promise.all([event(s, 'disconnect'), s.emit('drop', i % 5 > 0)])
+    assert.equal(reason[0], 'io server disconnect')
+    s.io._close()
+  }
+})
+
 test('a client that disconnects says so', async () => {
   const s = await connected(client())
   const id = s.id
