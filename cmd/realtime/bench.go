@@ -13,11 +13,12 @@ import (
 type benchCommand struct {
 	Work        string        `arg:"" enum:"fanout,echo,connect,idle" default:"fanout" help:"What the server is asked to do: fanout, echo, connect or idle."`
 	URL         string        `default:"ws://127.0.0.1:6001/ws" placeholder:"URL" help:"The server's WebSocket endpoint (${default})."`
-	Protocol    string        `enum:"ws,pusher" default:"ws" placeholder:"NAME" help:"What clients speak: ws or pusher, which publishes over HTTP (${default})."`
-	AppID       string        `default:"1" placeholder:"ID" help:"The app's id, for pusher (${default})."`
-	Key         string        `placeholder:"KEY" help:"The app's key, for pusher." env:"PUSHER_APP_KEY"`
-	Secret      string        `placeholder:"SECRET" help:"The key's secret, for pusher. Other users of this machine can see it here; in the environment they cannot." env:"PUSHER_APP_SECRET"`
-	Batch       int           `default:"1" placeholder:"N" help:"Messages in one HTTP request, for pusher (${default})."`
+	Protocol    string        `enum:"ws,pusher" default:"ws" placeholder:"NAME" help:"What clients speak: ws or pusher (${default})."`
+	Publish     string        `enum:"ws,http," default:"" placeholder:"NAME" help:"What publishers speak: ws (at /ws) or http, the Pusher HTTP API. Without it, http for pusher and ws for ws."`
+	AppID       string        `default:"1" placeholder:"ID" help:"The app's id, for http (${default})."`
+	Key         string        `placeholder:"KEY" help:"The app's key, for http." env:"PUSHER_APP_KEY"`
+	Secret      string        `placeholder:"SECRET" help:"The key's secret, for http. Other users of this machine can see it here; in the environment they cannot." env:"PUSHER_APP_SECRET"`
+	Batch       int           `default:"1" placeholder:"N" help:"Messages in one HTTP request (${default})."`
 	Token       string        `placeholder:"JWT" help:"A token that lets the publisher publish, for ws: a JWT with a publish claim."`
 	Insecure    bool          `help:"Accept any certificate."`
 	Channels    int           `default:"1" placeholder:"N" help:"Channels of a fan-out (${default})."`
@@ -50,7 +51,7 @@ Examples:
 
 func (c *benchCommand) Run(ctx context.Context, t terminal) error {
 	cfg := bench.Config{
-		URL: c.URL, Protocol: bench.Protocol(c.Protocol), App: bench.App{ID: c.AppID, Key: c.Key, Secret: c.Secret}, Batch: c.Batch, Token: c.Token, Insecure: c.Insecure, Work: bench.Work(c.Work), Channels: c.Channels,
+		URL: c.URL, Protocol: bench.Protocol(c.Protocol), Publish: bench.Protocol(c.Publish), App: bench.App{ID: c.AppID, Key: c.Key, Secret: c.Secret}, Batch: c.Batch, Token: c.Token, Insecure: c.Insecure, Work: bench.Work(c.Work), Channels: c.Channels,
 		Subscribers: c.Subscribers, PerConn: c.PerConn, Publishers: c.Publishers, Rate: c.Rate, Messages: c.Messages,
 		Size: c.Size, Except: c.Except, Connections: c.Connections, Duration: c.Duration, Warmup: c.Warmup, PID: c.PID,
 	}

@@ -35,7 +35,8 @@ type Protocol string
 
 const (
 	WebSocket Protocol = "ws"     // plain JSON
-	Pusher    Protocol = "pusher" // Pusher Channels, version 7
+	Pusher    Protocol = "pusher" // Pusher Channels, version 7; for subscribers
+	HTTP      Protocol = "http"   // the Pusher HTTP API; for publishers
 )
 
 // App is what signs requests to the HTTP API.
@@ -53,10 +54,13 @@ type Config struct {
 	Token string
 	// Protocol is what clients speak; by default WebSocket.
 	Protocol Protocol
-	// App, for Pusher, publishes over the HTTP API. Its key is the one in URL.
+	// Publish is what publishers speak: HTTP, or else WebSocket, for which the server must have /ws where URL has
+	// another protocol. By default HTTP for Pusher, and otherwise what clients speak.
+	Publish Protocol
+	// App signs what is published over HTTP. It must be the app that URL belongs to.
 	App App
-	// Batch is how many messages go into one HTTP request of a Pusher publisher; by default 1, at most 10. A publisher
-	// waits for each answer before its next request.
+	// Batch is how many messages go into one HTTP request; by default 1, at most 10. A publisher waits for each answer
+	// before its next request, so no more than Publishers × Batch messages are on their way.
 	Batch int
 	// Work is what the server is asked to do.
 	Work Work
@@ -142,18 +146,27 @@ func (c Config) withDefaults() (Config, error) {
 	c.Batch = cmp.Or(c.Batch, 1)
 	switch c.Protocol {
 	case WebSocket:
+		c.Publish = cmp.Or(c.Publish, WebSocket)
 	case Pusher:
+		c.Publish = cmp.Or(c.Publish, HTTP)
+	default:
+		errs = append(errs, fmt.Errorf("protocol is %q: want %s or %s", c.Protocol, WebSocket, Pusher))
+	}
+	switch {
+	case c.Publish == HTTP:
 		if c.Work == Fanout && (c.App.ID == "" || c.App.Key == "" || c.App.Secret == "") {
-			errs = append(errs, errors.New("publishing to a Pusher server needs an app's id, key and secret"))
+			errs = append(errs, errors.New("publishing over HTTP needs an app's id, key and secret"))
 		}
 		if c.Batch > 10 || c.Batch > 1 && c.Except {
 			errs = append(errs, fmt.Errorf("a batch of %d: at most 10 messages, and none with somebody left out", c.Batch))
 		}
-		if c.Burst > 0 {
-			errs = append(errs, errors.New("messages of the server's program are measured with plain WebSocket clients"))
-		}
-	default:
-		errs = append(errs, fmt.Errorf("protocol is %q: want %s or %s", c.Protocol, WebSocket, Pusher))
+	case c.Publish != "" && c.Publish != WebSocket:
+		errs = append(errs, fmt.Errorf("publish is %q: want %s or %s", c.Publish, WebSocket, HTTP))
+	case c.Batch > 1:
+		errs = append(errs, fmt.Errorf("a batch of %d: messages are batched over HTTP only", c.Batch))
+	}
+	if c.Burst > 0 && (c.Protocol != WebSocket || c.Publish != WebSocket) {
+		errs = append(errs, errors.New("messages of the server's program are measured with plain WebSocket clients"))
 	}
 	c.Channels = cmp.Or(c.Channels, 1)
 	c.Subscribers = cmp.Or(c.Subscribers, 1000)
@@ -336,6 +349,9 @@ func (c Config) shape() string {
 	}
 	if c.Burst > 0 {
 		b.WriteString(" inside the program")
+	}
+	if c.Publish == HTTP {
+		b.WriteString(" over HTTP")
 	}
 	if c.Batch > 1 {
 		fmt.Fprintf(&b, " by %d", c.Batch)

@@ -67,13 +67,16 @@ func restOfData(publisher, channel, size int) []byte {
 
 // dialect is how one protocol writes what the load generator reads and sends.
 type dialect struct {
+	// what a subscriber receives: the words of the data, and how data stands in a frame
 	beforeN, beforeG, beforeP, beforeC string
-	// escape is how data stands in a frame.
-	escape func(string) string
-	// the words of the protocol
+	escape                             func(string) string
+	// the words of a session
 	greeting, succeeded, ping, pong string
 	refusals                        []string
 	subscribe                       func(channel string) string
+	// what a publisher sends: head, n, beforeG, g, the rest of the data, afterData, excluding, afterAll
+	head                         func(channel string) string
+	afterData, exclude, afterAll string
 }
 
 var plain = dialect{
@@ -83,11 +86,15 @@ var plain = dialect{
 	ping: `{"event":"ping"}`, pong: `{"event":"pong"}`,
 	refusals:  []string{"error", "subscription_error"},
 	subscribe: func(channel string) string { return `{"event":"subscribe","channel":"` + channel + `"}` },
+	head: func(channel string) string {
+		return `{"event":"publish","channel":"` + channel + `","name":"` + eventName + `",` + beforeN
+	},
+	exclude: `,"except":["%s"]`, afterAll: `}`,
 }
 
 // pusher has the data as a string with JSON in it.
 var pusher = dialect{
-	beforeN: `"data":"{\"n\":`, beforeG: quoted(beforeG), beforeP: quoted(beforeP), beforeC: quoted(beforeC),
+	beforeN: quotedN, beforeG: quoted(beforeG), beforeP: quoted(beforeP), beforeC: quoted(beforeC),
 	escape:   quoted,
 	greeting: "pusher:connection_established", succeeded: "pusher_internal:subscription_succeeded",
 	ping: `{"event":"pusher:ping","data":{}}`, pong: `{"event":"pusher:pong","data":"{}"}`,
@@ -97,11 +104,32 @@ var pusher = dialect{
 	},
 }
 
+// httpAPI is for publishers only; its messages have the data as Pusher's clients get it.
+var httpAPI = dialect{
+	beforeG: quoted(beforeG), escape: quoted,
+	head: func(channel string) string {
+		return `{"name":"` + eventName + `","channel":"` + channel + `",` + quotedN
+	},
+	afterData: `"`, exclude: `,"socket_id":"%s"`, afterAll: `}`,
+}
+
+// quotedN is beforeN where the data is a string with JSON in it.
+const quotedN = `"data":"{\"n\":`
+
 func quoted(s string) string { return strings.ReplaceAll(s, `"`, `\"`) }
 
+// dialect is what subscribers and pingers speak.
 func (c Config) dialect() *dialect {
 	if c.Protocol == Pusher {
 		return &pusher
+	}
+	return &plain
+}
+
+// publishDialect is what publishers speak.
+func (c Config) publishDialect() *dialect {
+	if c.Publish == HTTP {
+		return &httpAPI
 	}
 	return &plain
 }
