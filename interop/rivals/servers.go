@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -26,10 +27,10 @@ import (
 
 // server is one of those compared.
 type server struct {
-	name        string
-	tls, except bool                // what it can do
-	variant     func(*bench.Config) // ours in another way; it takes part in the rows for that only
-	token       string              // for publishers
+	name              string
+	tls, except, http bool                // what it can do
+	variant           func(*bench.Config) // ours in another way; it takes part in the rows for that only
+	token             string              // for publishers
 	// prepare finds or builds what the command needs; its error says why the server is skipped.
 	prepare func(ctx context.Context, e env) error
 	command func(e env, port int, tls bool) ([]string, error)
@@ -40,13 +41,13 @@ const baseline = "bun"
 
 var servers = []server{
 	{
-		name: "ours", tls: true, except: true, token: ourToken(),
+		name: "ours", tls: true, except: true, http: true, token: ourToken(),
 		prepare: buildOurs, command: serveOurs,
 	},
 	{
-		name: "ours Pusher", variant: func(c *bench.Config) {
+		name: "ours Pusher", http: true, token: ourToken(), variant: func(c *bench.Config) {
 			c.URL = strings.TrimSuffix(c.URL, "/ws") + "/app/" + app.Key
-			c.Protocol, c.App, c.Publishers, c.Batch = bench.Pusher, app, 8, 10
+			c.Protocol, c.Publish = bench.Pusher, cmp.Or(c.Publish, bench.WebSocket)
 		},
 		prepare: buildOurs, command: serveOurs,
 	},
@@ -102,7 +103,7 @@ func serveOurs(e env, port int, tls bool) ([]string, error) {
 	return []string{program, "serve", "--config", config}, err
 }
 
-// app signs what Pusher's clients publish.
+// app signs what is published over HTTP.
 var app = bench.App{ID: "1", Key: "rivals", Secret: "the rivals' app secret"}
 
 // secret signs ourToken. It guards a server that lives for one measurement on loopback.

@@ -14,7 +14,7 @@ import (
 type row struct {
 	name        string
 	tls, except bool // what a server must be able to do
-	variants    bool // ours takes part in other ways too: embedded in a program that publishes, with Pusher's protocol
+	variants    bool // ours takes part in other ways too: embedded in a program that publishes, with Pusher's clients
 	config      bench.Config
 	costs       []cost // what is compared
 }
@@ -44,6 +44,8 @@ func rows(d time.Duration) []row {
 	}
 	return []row{
 		{name: "1×1000 saturate", variants: true, config: fanout(bench.Config{}), costs: fast},
+		{name: "1×1000 saturate, 100 publishers over HTTP by 10", variants: true, config: fanout(overHTTP(100)), costs: fast},
+		{name: "1×1000 saturate, 8 publishers over HTTP by 10", variants: true, config: fanout(overHTTP(8)), costs: fast},
 		{name: "1×10 saturate", config: fanout(bench.Config{Subscribers: 10}), costs: fast},
 		{name: "1000×10 saturate", config: fanout(bench.Config{Channels: 1000, Subscribers: 10}), costs: fast},
 		{name: "1×1000 at 20/s", config: fanout(bench.Config{Rate: 20}), costs: paced},
@@ -60,6 +62,11 @@ func rows(d time.Duration) []row {
 	}
 }
 
+// overHTTP is publishers that wait for an answer to every ten messages.
+func overHTTP(publishers int) bench.Config {
+	return bench.Config{Publish: bench.HTTP, Publishers: publishers, Batch: 10}
+}
+
 // shortRows check exactness in a few seconds.
 func shortRows() []row {
 	fanout := func(c bench.Config) bench.Config {
@@ -68,6 +75,7 @@ func shortRows() []row {
 	}
 	return []row{
 		{name: "1×50", variants: true, config: fanout(bench.Config{Subscribers: 50, Messages: 5120})},
+		{name: "1×50 over HTTP", variants: true, config: fanout(bench.Config{Subscribers: 50, Messages: 5000, Publish: bench.HTTP, Publishers: 4, Batch: 10})},
 		{name: "50×4, two publishers", config: fanout(bench.Config{Channels: 50, Subscribers: 4, Publishers: 2, Messages: 5000})},
 		{name: "8 of 20 channels", config: fanout(bench.Config{Channels: 20, Subscribers: 16, PerConn: 8, Messages: 5000})},
 		{name: "1×50 except one", except: true, config: fanout(bench.Config{Subscribers: 50, Messages: 5000, Except: true})},
