@@ -1,5 +1,5 @@
-// Package bench is the load generator behind "realtime bench". It opens many connections to one server that speaks
-// the plain JSON WebSocket protocol, gives it one kind of work, and reports what that work cost. Every message
+// Package bench is the load generator behind "realtime bench". It opens many connections to one server, gives it one
+// kind of work, and reports what that work cost. Every message
 // carries a number, and every connection checks that the numbers it receives are contiguous, so a server cannot
 // look fast by losing, repeating or reordering messages.
 //
@@ -34,9 +34,10 @@ const (
 type Protocol string
 
 const (
-	WebSocket Protocol = "ws"     // plain JSON
-	Pusher    Protocol = "pusher" // Pusher Channels, version 7; for subscribers
-	HTTP      Protocol = "http"   // the Pusher HTTP API; for publishers
+	WebSocket Protocol = "ws"       // plain JSON
+	SocketIO  Protocol = "socketio" // Socket.IO 5 on Engine.IO 4, over WebSocket only
+	Pusher    Protocol = "pusher"   // Pusher Channels, version 7; for subscribers
+	HTTP      Protocol = "http"     // the Pusher HTTP API; for publishers
 )
 
 // App is what signs requests to the HTTP API.
@@ -45,7 +46,8 @@ type App struct{ ID, Key, Secret string }
 // Config says where the server is and what it is asked to do. A count or length that is zero takes the default
 // stated at the field; a negative one is an error.
 type Config struct {
-	// URL is the server's endpoint, ws://host:port/path or wss://host:port/path. TLS runs through two goroutines
+	// URL is the server's endpoint, ws://host:port/path or wss://host:port/path; for Socket.IO without the parameters that
+	// every client of it adds. TLS runs through two goroutines
 	// for each connection and suits up to some 5,000 connections.
 	URL string
 	// Insecure accepts any certificate of a wss:// server.
@@ -54,8 +56,8 @@ type Config struct {
 	Token string
 	// Protocol is what clients speak; by default WebSocket.
 	Protocol Protocol
-	// Publish is what publishers speak: HTTP, or else WebSocket, for which the server must have /ws where URL has
-	// another protocol. By default HTTP for Pusher, and otherwise what clients speak.
+	// Publish is what publishers speak: WebSocket, SocketIO or HTTP. By default HTTP for Pusher, and otherwise what clients
+	// speak. Where it is neither, the server must have it at /ws or /socket.io/.
 	Publish Protocol
 	// App signs what is published over HTTP. It must be the app that URL belongs to.
 	App App
@@ -145,12 +147,12 @@ func (c Config) withDefaults() (Config, error) {
 	c.Protocol = cmp.Or(c.Protocol, WebSocket)
 	c.Batch = cmp.Or(c.Batch, 1)
 	switch c.Protocol {
-	case WebSocket:
-		c.Publish = cmp.Or(c.Publish, WebSocket)
+	case WebSocket, SocketIO:
+		c.Publish = cmp.Or(c.Publish, c.Protocol)
 	case Pusher:
 		c.Publish = cmp.Or(c.Publish, HTTP)
 	default:
-		errs = append(errs, fmt.Errorf("protocol is %q: want %s or %s", c.Protocol, WebSocket, Pusher))
+		errs = append(errs, fmt.Errorf("protocol is %q: want %s, %s or %s", c.Protocol, WebSocket, SocketIO, Pusher))
 	}
 	switch {
 	case c.Publish == HTTP:
@@ -160,8 +162,8 @@ func (c Config) withDefaults() (Config, error) {
 		if c.Batch > 10 || c.Batch > 1 && c.Except {
 			errs = append(errs, fmt.Errorf("a batch of %d: at most 10 messages, and none with somebody left out", c.Batch))
 		}
-	case c.Publish != "" && c.Publish != WebSocket:
-		errs = append(errs, fmt.Errorf("publish is %q: want %s or %s", c.Publish, WebSocket, HTTP))
+	case c.Publish != "" && c.Publish != WebSocket && c.Publish != SocketIO:
+		errs = append(errs, fmt.Errorf("publish is %q: want %s, %s or %s", c.Publish, WebSocket, SocketIO, HTTP))
 	case c.Batch > 1:
 		errs = append(errs, fmt.Errorf("a batch of %d: messages are batched over HTTP only", c.Batch))
 	}

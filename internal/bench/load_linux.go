@@ -294,7 +294,7 @@ func (l *load) writable(c *conn) error {
 		}
 		if c.words == &httpAPI {
 			c.phase = joining
-			l.post(c, "events", fmt.Appendf(nil, `{"name":"ready","channel":"%sready","data":"{}"}`, channelPrefix))
+			l.post(c, "events", []byte(c.words.mayPublish))
 			return l.flush(c)
 		}
 		c.phase = upgrading
@@ -304,10 +304,14 @@ func (l *load) writable(c *conn) error {
 		}
 		target := url.URL{Path: l.url.Path}
 		if c.role == publisher && l.cfg.Protocol != l.cfg.Publish {
-			target.Path = "/ws"
+			target.Path = c.words.path
 			if l.cfg.App.Key != "" {
 				query.Set("app", l.cfg.App.Key)
 			}
+		}
+		if c.words == &socketIO {
+			query.Set("EIO", "4")
+			query.Set("transport", "websocket")
 		}
 		target.RawQuery = query.Encode()
 		c.out = fmt.Appendf(c.out, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
@@ -507,6 +511,9 @@ func (l *load) other(c *conn, f frame, at time.Duration) error {
 
 // event handles a parsed message.
 func (l *load) event(c *conn, payload []byte, at time.Duration) error {
+	if c.words == &socketIO {
+		return l.packet(c, payload, at)
+	}
 	var e event
 	if err := json.Unmarshal(payload, &e); err != nil {
 		return fmt.Errorf("the server sent %.200q: %w", payload, err)
@@ -524,25 +531,35 @@ func (l *load) event(c *conn, payload []byte, at time.Duration) error {
 	case slices.Contains(c.words.refusals, e.Event):
 		return fmt.Errorf("the server answered %.300s", payload)
 	case e.Event == c.words.succeeded || e.Event == "ack":
-		if c.phase == joining {
-			if c.await--; c.await == 0 {
-				l.ready(c)
-			}
-		}
+		l.answered(c)
 	case string(payload) == c.words.pong && c.role == pinger:
 		return l.pong(c, at)
-	case e.Event == eventName && c.role == subscriber && c.phase >= joining:
-		var d delivery
-		if l.seq == nil {
-			return nil
-		}
-		if !d.parse(c.words, &e) {
-			l.seq.Altered++
-			return nil
-		}
-		l.deliver(c, &d, at)
+	default:
+		l.parsed(c, &e, at)
 	}
 	return nil
+}
+
+// answered is called for every answer to what join sent.
+func (l *load) answered(c *conn) {
+	if c.phase == joining {
+		if c.await--; c.await == 0 {
+			l.ready(c)
+		}
+	}
+}
+
+// parsed handles an event that may be a delivery.
+func (l *load) parsed(c *conn, e *event, at time.Duration) {
+	if e.Event != eventName || c.role != subscriber || c.phase < joining || l.seq == nil {
+		return
+	}
+	var d delivery
+	if !d.parse(c.words, e) {
+		l.seq.Altered++
+		return
+	}
+	l.deliver(c, &d, at)
 }
 
 // join sends what a greeted connection must have answered before it is open.
@@ -561,7 +578,7 @@ func (l *load) join(c *conn) error {
 			l.ready(c)
 			break
 		}
-		c.out = appendFrame(c.out, opText, fmt.Appendf(nil, `{"event":"publish","id":7,"channel":"%sready","name":"ready","data":{}}`, channelPrefix), l.key)
+		c.out = appendFrame(c.out, opText, []byte(c.words.mayPublish), l.key)
 		c.await = 1
 	case pinger:
 		l.ready(c)
