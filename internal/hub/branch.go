@@ -11,6 +11,11 @@ type branch struct {
 	clients []*Client // by slot
 	free    []uint32
 	users   map[userKey][]*Client // identified clients only
+	rooms   map[Key]*room
+	emitted uint64 // the last emission that came through
+	journal journal
+	saved   map[ID]*Saved
+	guests  map[ID]*Client // whose id does not lead to their slot: they came back
 }
 
 type userKey struct{ app, id string }
@@ -18,12 +23,15 @@ type userKey struct{ app, id string }
 // local is a channel's listeners on one loop, grouped by wire format. Owned by the loop.
 type local struct {
 	ch     *channel
+	branch *branch
 	groups []group
 	last   loop.Stamp // what has come through
+	saved  int        // subscriptions of clients that may come back
 }
 
 type group struct {
 	codec Codec
+	rec   Recoverable // the same; nil if its clients do not come back
 	*loop.Group
 }
 
@@ -56,12 +64,16 @@ func (d *Delivery) Run(l *loop.Loop) {
 	}
 	var leftOut []*Client
 	if len(d.Event.ExceptSockets) > 0 || len(d.Event.ExceptUsers) > 0 {
-		b := lo.branch(l)
-		leftOut = b.leftOut(d.Event, d.ch.key.App)
+		leftOut = lo.branch.leftOut(d.Event, d.ch.key.App)
 	}
+	ord := lo.note(d)
 	for _, g := range lo.groups {
 		log := l.Begin(g.Group)
+		from := len(log.Buf)
 		log.Buf = d.append(log.Buf, g.codec)
+		if ord > 0 && g.rec != nil {
+			g.rec.Stamp(log.Buf[from:], l.Index(), ord)
+		}
 		var except []*loop.Conn
 		for _, c := range leftOut {
 			if c.codec == g.codec {
@@ -72,13 +84,11 @@ func (d *Delivery) Run(l *loop.Loop) {
 	}
 }
 
-func (lo *local) branch(l *loop.Loop) *branch { return lo.groups[0].Owner.(*owner).branch }
-
-// owner leads from a loop's group back to the channel.
+// owner leads from a loop's group back to the channel, or to the room.
 type owner struct {
-	branch *branch
-	local  *local
-	codec  Codec
+	local *local // nil of a room
+	room  *room  // nil of a channel
+	codec Codec
 }
 
 // leftOut finds this loop's clients that an event is not for.
@@ -99,26 +109,32 @@ func (b *branch) leftOut(ev *Event, app string) []*Client {
 func (b *branch) find(id ID) *Client {
 	i, slot := b.hub.branchOf(id)
 	if i != b.index() || slot >= uint64(len(b.clients)) {
-		return nil
+		return b.guests[id]
 	}
 	if c := b.clients[slot]; c != nil && c.id == id {
 		return c
 	}
-	return nil
+	return b.guests[id]
 }
 
 // group returns the local's group for a codec, made if it is not there.
-func (lo *local) group(b *branch, c Codec) *loop.Group {
+func (lo *local) group(c Codec) *loop.Group {
 	for _, g := range lo.groups {
 		if g.codec == c {
 			return g.Group
 		}
 	}
-	g := &loop.Group{Owner: &owner{b, lo, c}, Policy: lo.ch.policy.Slow}
+	g := &loop.Group{Owner: &owner{local: lo, codec: c}, Policy: lo.ch.policy.Slow}
 	g.Init(lo.last)
-	lo.groups = append(lo.groups, group{c, g})
+	rec, _ := c.(Recoverable)
+	lo.groups = append(lo.groups, group{c, rec, g})
 	return g
 }
 
-// ChannelOf names the channel a loop's group belongs to.
-func ChannelOf(g *loop.Group) string { return g.Owner.(*owner).local.ch.key.Name }
+// ChannelOf names the channel a loop's group belongs to; empty for a room's.
+func ChannelOf(g *loop.Group) string {
+	if lo := g.Owner.(*owner).local; lo != nil {
+		return lo.ch.key.Name
+	}
+	return ""
+}

@@ -18,6 +18,7 @@ type channel struct {
 	epoch  uint64
 	seq    uint64 // of the last message
 	count  int    // subscriptions
+	saved  int    // and those of clients that may come back
 	locals []*local
 	log    []*Delivery // oldest first
 	bytes  int         // of the log
@@ -168,7 +169,7 @@ func (ch *channel) trim(now time.Time) {
 
 // idle reports whether the channel can be forgotten.
 func (ch *channel) idle() bool {
-	return ch.count == 0 && len(ch.log) == 0 && ch.cached == nil
+	return ch.count == 0 && ch.saved == 0 && len(ch.log) == 0 && ch.cached == nil
 }
 
 // Since is where a returning client stopped reading.

@@ -78,6 +78,9 @@ type Session interface {
 	Done(channel string, pos Position, reply []byte, err *Error, tag any)
 	// Stop ends the connection for a reason.
 	Stop(err *Error)
+	// Pause stops reading the connection until as many calls of Resume: others than this client may have paused it, too.
+	Pause()
+	Resume()
 	// Addr is the peer's address.
 	Addr() string
 }
@@ -110,8 +113,10 @@ type Subscribed struct {
 // Sub is a subscription's own data; most have none.
 type Sub struct {
 	member  string // in a presence channel
+	info    string // of the member, where the client may come back
 	publish bool
 	expires time.Time
+	joined  uint64 // an ordinal of the journal, where the client may come back: what is older is not for it
 }
 
 // Client is who is connected. Every field is owned by the loop.
@@ -125,6 +130,7 @@ type Client struct {
 	user    *User
 	waiting *waiting // commands behind user code; nil most of the time
 	id      ID
+	from    uint64 // the journal's last ordinal when its connection began
 	slot    uint32
 	gone    bool
 	watched bool // its user was counted as online
@@ -133,6 +139,13 @@ type Client struct {
 
 // Add makes c a client of the hub, on conn's loop.
 func (h *Hub) Add(c *Client, conn *loop.Conn, s Session, codec Codec, app *App) {
+	h.add(c, conn, s, codec, app)
+	c.id = h.newID(c.branch.index(), c.slot)
+	c.from = c.branch.journal.last()
+	c.hook(HookEvent{Kind: Connected})
+}
+
+func (h *Hub) add(c *Client, conn *loop.Conn, s Session, codec Codec, app *App) {
 	b := h.branches[conn.Loop().Index()]
 	var slot uint32
 	if n := len(b.free); n > 0 {
@@ -143,12 +156,14 @@ func (h *Hub) Add(c *Client, conn *loop.Conn, s Session, codec Codec, app *App) 
 		b.clients = append(b.clients, nil)
 	}
 	b.clients[slot] = c
-	*c = Client{hub: h, branch: b, conn: conn, session: s, codec: codec, app: app, slot: slot, id: h.newID(b.index(), slot)}
-	c.hook(HookEvent{Kind: Connected})
+	*c = Client{hub: h, branch: b, conn: conn, session: s, codec: codec, app: app, slot: slot}
 }
 
 // ID is the socket id.
 func (c *Client) ID() ID { return c.id }
+
+// Session is the client's protocol.
+func (c *Client) Session() Session { return c.session }
 
 // User is the verified identity; nil for anonymous clients.
 func (c *Client) User() *User { return c.user }
@@ -189,13 +204,18 @@ func (c *Client) Remove(reason string) {
 		return
 	}
 	for _, m := range slices.Clone(c.conn.Memberships()) {
-		if m.Group.Owner.(*owner).codec == c.codec {
+		switch o := m.Group.Owner.(*owner); {
+		case o.codec != c.codec:
+		case o.room != nil:
+			c.leaveRoom(&m)
+		default:
 			c.leave(&m)
 		}
 	}
 	c.gone = true
 	b := c.branch
 	b.clients[c.slot] = nil
+	delete(b.guests, c.id)
 	b.free = append(b.free, c.slot)
 	if c.user != nil && c.user.ID != "" {
 		k := userKey{c.app.ID, c.user.ID}
@@ -221,7 +241,7 @@ func (c *Client) Remove(reason string) {
 func (c *Client) subscription(channel string) *loop.Membership {
 	ms := c.conn.Memberships()
 	for i := range ms {
-		if o := ms[i].Group.Owner.(*owner); o.codec == c.codec && o.local.ch.key.Name == channel {
+		if o := ms[i].Group.Owner.(*owner); o.codec == c.codec && o.local != nil && o.local.ch.key.Name == channel {
 			return &ms[i]
 		}
 	}
@@ -235,7 +255,7 @@ func (c *Client) Subscribed(channel string) bool { return c.subscription(channel
 func (c *Client) Channels() []string {
 	var names []string
 	for _, m := range c.conn.Memberships() {
-		if o := m.Group.Owner.(*owner); o.codec == c.codec {
+		if o := m.Group.Owner.(*owner); o.codec == c.codec && o.local != nil {
 			names = append(names, o.local.ch.key.Name)
 		}
 	}
@@ -300,7 +320,7 @@ func (c *Client) subscribe(r *Subscribe) {
 
 // room says whether the client may listen to one more channel.
 func (c *Client) room(channel string) *Error {
-	if limit := c.hub.cfg.Limits.ChannelsPerClient; len(c.conn.Memberships()) >= limit && !c.Subscribed(channel) {
+	if limit := c.hub.cfg.Limits.ChannelsPerClient; len(c.conn.Memberships()) >= limit && len(c.Channels()) >= limit && !c.Subscribed(channel) {
 		return errf(TooManyChannels, "this connection listens to %d channels, which is the limit; unsubscribe from one first", limit)
 	}
 	return nil
@@ -334,7 +354,7 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 			c.refuse(r, err)
 			return
 		}
-		sub.member = g.MemberID
+		sub.member, sub.info = g.MemberID, g.MemberInfo
 	}
 	again := c.subscription(r.Channel)
 
@@ -397,7 +417,7 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 	since := loop.Stamp{Seq: ch.sent, Ver: ch.version}
 	lo := ch.locals[c.branch.index()]
 	if lo == nil {
-		lo = &local{ch: ch, last: since}
+		lo = &local{ch: ch, branch: c.branch, last: since}
 		ch.locals[c.branch.index()] = lo
 	}
 	if again == nil {
@@ -408,16 +428,13 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 	}
 	hm.mu.Unlock()
 
-	var data any
-	if sub != nil {
-		data = sub
-	}
+	data := c.data(sub)
 	// A member before it is told: the session looks at once when the grant lapses, and may even close. What it sends
 	// now still goes first, since deliveries get their places in later tasks, and Join lets nothing older through.
 	if again != nil {
 		again.Data = data
 	} else {
-		c.conn.Join(lo.group(c.branch, c.codec), since, data)
+		c.conn.Join(lo.group(c.codec), since, data)
 		c.hook(HookEvent{Kind: SubscribedTo, Channel: ch.key.Name})
 	}
 	if !late {
@@ -542,7 +559,7 @@ func (c *Client) leave(m *loop.Membership) {
 	hm := h.home(ch.key)
 	hm.mu.Lock()
 	defer hm.mu.Unlock()
-	if empty && len(lo.groups) == 0 {
+	if empty && len(lo.groups) == 0 && lo.saved == 0 {
 		ch.locals[c.branch.index()] = nil
 	}
 	ch.count--
@@ -748,7 +765,7 @@ func (c *Client) Expire(now time.Time) (next time.Time) {
 	}
 	for _, m := range slices.Clone(c.conn.Memberships()) {
 		sub, _ := m.Data.(*Sub)
-		if sub == nil || sub.expires.IsZero() || m.Group.Owner.(*owner).codec != c.codec {
+		if sub == nil || sub.expires.IsZero() || m.Group.Owner.(*owner).codec != c.codec { // rooms have no *Sub
 			continue
 		}
 		if !sub.expires.After(now) {

@@ -29,7 +29,7 @@ var (
 	ErrClosed = errors.New("hub: closed")
 )
 
-// Key names a channel. Space is empty for the channels that all protocols share; rooms have spaces of their own.
+// Key names a channel, or a room: the channels are in the empty space, which all protocols share, rooms in others.
 type Key struct{ App, Space, Name string }
 
 // Position is a place in a channel's history. Positions of different epochs cannot be compared.
@@ -54,6 +54,8 @@ type Config struct {
 	Observe func(HookEvent)
 	// Handlers take events that clients send to the server, by event name.
 	Handlers map[string]Handler
+	// Recovery is how long clients of protocols that can come back may take for it; zero: they cannot.
+	Recovery time.Duration
 	Limits   Limits
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
@@ -119,6 +121,8 @@ type Hub struct {
 	hooks    serial
 	stats    Stats
 	watch    watch
+	emitting emitting
+	away     sync.Map // ID to the *branch that saved the client
 }
 
 // Stats counts since the start; each field may be read at any time.
@@ -140,7 +144,9 @@ func New(cfg Config) *Hub {
 	}
 	h := &Hub{cfg: cfg, seed: maphash.MakeSeed(), mask: rand.Uint64() & (1<<40 - 1), stop: make(chan struct{})}
 	for _, l := range cfg.Loops {
-		h.branches = append(h.branches, &branch{hub: h, loop: l, users: map[userKey][]*Client{}})
+		h.branches = append(h.branches, &branch{
+			hub: h, loop: l, users: map[userKey][]*Client{}, rooms: map[Key]*room{}, saved: map[ID]*Saved{}, guests: map[ID]*Client{},
+		})
 	}
 	for i := range h.homes {
 		h.homes[i].channels = map[Key]*channel{}
@@ -295,6 +301,11 @@ func (h *Hub) sweep() {
 		h.tellCounts(now)
 		if tick%10 != 0 {
 			continue
+		}
+		if h.cfg.Recovery > 0 {
+			for _, b := range h.branches {
+				b.loop.Post(loop.Func(func(*loop.Loop) { b.expire(h.cfg.Now()) }), 0)
+			}
 		}
 		for i := range h.homes {
 			hm := &h.homes[i]

@@ -70,13 +70,13 @@ func (c *Client) hold() {
 		c.waiting = &waiting{}
 	}
 	if c.waiting.holds++; c.waiting.holds == 1 {
-		c.conn.Pause()
+		c.session.Pause()
 	}
 }
 
 func (c *Client) release() {
 	if c.waiting.holds--; c.waiting.holds == 0 {
-		c.conn.Resume()
+		c.session.Resume()
 	}
 }
 

@@ -22,6 +22,34 @@ func Object(s string, each func(key string, v Value)) error {
 	return sc.object(each)
 }
 
+// Array reads the whole of s strictly as one array and calls each with its items and their indexes, in order. s is UTF-8.
+func Array(s string, each func(i int, v Value)) error {
+	sc := scanner{s: s}
+	sc.space()
+	if !sc.is('[') {
+		return sc.fail("'['")
+	}
+	sc.space()
+	if !sc.is(']') {
+		for i := 0; ; i++ {
+			sc.space()
+			from := sc.i
+			if err := sc.value(); err != nil {
+				return err
+			}
+			each(i, Value(sc.s[from:sc.i]))
+			sc.space()
+			if sc.is(']') {
+				break
+			}
+			if !sc.is(',') {
+				return sc.fail("',' or ']'")
+			}
+		}
+	}
+	return sc.end()
+}
+
 type scanner struct {
 	s     string
 	i     int
@@ -92,6 +120,11 @@ func (sc *scanner) object(each func(key string, v Value)) error {
 			}
 		}
 	}
+	return sc.end()
+}
+
+// end is nil if nothing but space is left.
+func (sc *scanner) end() error {
 	sc.space()
 	if sc.i < len(sc.s) {
 		return sc.fail("the end")

@@ -55,3 +55,38 @@ func TestDepth(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// FuzzArray: an array is what encoding/json calls one, and its items are the same text.
+func FuzzArray(f *testing.F) {
+	for _, s := range []string{`[]`, ` [ ] `, `["a",1,{"b":[]}]`, `[ "a" , null ]`, `[1,]`, `[1 2]`, `[,]`, `[`, `[1`, `[1]]`, `{}`, `null`, ``, `["\u12"]`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var got []string
+		err := Array(s, func(i int, v Value) {
+			if i != len(got) {
+				t.Fatalf("%q: item %d is called %d", s, len(got), i)
+			}
+			got = append(got, string(v))
+		})
+		if err != nil && strings.HasPrefix(err.Error(), "nested deeper") {
+			return
+		}
+		var want []json.RawMessage
+		wantErr := json.Unmarshal([]byte(s), &want)
+		if (err == nil) != (wantErr == nil && want != nil) {
+			t.Fatalf("%q: %v; encoding/json: %v", s, err, wantErr)
+		}
+		if err != nil {
+			return
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%q: %q, and encoding/json has %q", s, got, want)
+		}
+		for i := range got {
+			if got[i] != string(want[i]) {
+				t.Fatalf("%q: item %d is %q, and encoding/json has %q", s, i, got[i], want[i])
+			}
+		}
+	})
+}

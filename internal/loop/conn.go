@@ -79,6 +79,8 @@ type Conn struct {
 
 type extra struct {
 	pump    *pump
+	parked  bool // there is no transport
+	corked  bool // what is sent is held back
 	queue   queue
 	unread  []byte // arrived while paused
 	dropped []Dropped
@@ -356,10 +358,13 @@ func (c *Conn) close(reason error, grace time.Duration) {
 	c.flags |= flagClosing
 	c.over(reason)
 	x := c.extra()
-	x.unread, x.dropped = nil, nil
+	x.unread, x.dropped, x.corked = nil, nil, false
 	c.unmute()
 	if x.pump != nil {
 		x.pump.more()
+	}
+	if x.queue.bytes > 0 {
+		c.writeOn()
 	}
 	c.SetDeadline(c.loop.now.Add(grace))
 	c.replyHead, c.replyTail = -1, -1
@@ -374,7 +379,7 @@ func (c *Conn) shutNow() {
 	c.flags |= flagLinger
 	if c.fd >= 0 {
 		shutdownWrite(int(c.fd))
-	} else if !c.x.pump.endWrite() { // it has written everything when its queue is empty
+	} else if c.x.pump == nil || !c.x.pump.endWrite() { // it has written everything when its queue is empty
 		c.Abort(nil)
 	}
 }

@@ -66,6 +66,9 @@ type young struct {
 // Len is the number of members.
 func (g *Group) Len() int { return len(g.members) }
 
+// Members are the connections in it, in no order; valid until the next Join or Leave.
+func (g *Group) Members() []*Conn { return g.members }
+
 // Begin returns the log to whose Buf one unit is to be appended before Commit.
 func (l *Loop) Begin(g *Group) *Log {
 	if g.cur == nil {

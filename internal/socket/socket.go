@@ -133,6 +133,13 @@ func (s *Socket) Close(code int, text string, reason error) {
 	s.Shut(ws.AppendClose(nil, code, text), reason, s.cfg.Grace)
 }
 
+// Restart asks a room that has one for its own Restart: the server goes away.
+func (s *Socket) Restart() {
+	if r, ok := s.room.(interface{ Restart() }); ok {
+		r.Restart()
+	}
+}
+
 // Timeout looks after the heartbeat and what the room has due.
 func (s *Socket) Timeout(*loop.Conn) { s.schedule() }
 

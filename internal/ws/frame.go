@@ -1,6 +1,9 @@
 package ws
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // HeaderRoom is the length of the longest header a server sends.
 const HeaderRoom = 10
@@ -67,4 +70,32 @@ func headerLen(n int) int {
 		return 4
 	}
 	return 10
+}
+
+// CutFrame takes the first frame off b, which holds whole frames as AppendFrame writes them: unmasked, final, not
+// compressed. It is for who finds frames queued for a WebSocket and has to send their payloads another way. payload and
+// rest are pieces of b.
+func CutFrame(b []byte) (op Op, payload, rest []byte, err error) {
+	if len(b) < 2 {
+		return 0, nil, nil, fmt.Errorf("%d bytes are no frame", len(b))
+	}
+	if b[0]&0xf0 != 0x80 || b[1]&0x80 != 0 {
+		return 0, nil, nil, fmt.Errorf("a frame that begins with %#x is not one of a server's, whole and uncompressed", b[:2])
+	}
+	head, size := 2, uint64(b[1])
+	switch size {
+	case 126:
+		if head = 4; len(b) >= head {
+			size = uint64(binary.BigEndian.Uint16(b[2:]))
+		}
+	case 127:
+		if head = 10; len(b) >= head {
+			size = binary.BigEndian.Uint64(b[2:])
+		}
+	}
+	if len(b) < head || uint64(len(b)-head) < size {
+		return 0, nil, nil, fmt.Errorf("a frame of %d bytes payload is cut off after %d bytes", size, len(b))
+	}
+	end := head + int(size)
+	return Op(b[0] & 0x0f), b[head:end:end], b[end:], nil
 }

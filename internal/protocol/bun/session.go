@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/envelope"
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
@@ -25,7 +26,6 @@ const Subprotocol = "realtime.v1.json"
 
 const (
 	batchMax     = 50
-	maxMID       = 128              // bytes of a message id
 	expectWarned = 30 * time.Second // before a token expires, the client is told
 )
 
@@ -225,27 +225,9 @@ func (c *command) own(s string) string {
 func (s *session) subscribe(c command, channel string, req *request) {
 	r := hub.Subscribe{Channel: channel, ChannelData: c.channelData.JSON(), Tag: req}
 	r.Auth, _ = c.auth.Text()
-	if c.since.There() {
-		since := &hub.Since{}
-		var err error
-		if since.Seq, err = strconv.ParseUint(string(c.since), 10, 64); err != nil {
-			s.Refused(channel, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("since is %.40s; it must be the seq of the last message received", c.since)}, req)
-			return
-		}
-		if e, ok := c.epoch.Text(); ok {
-			if since.Epoch, err = strconv.ParseUint(e, 36, 64); err != nil || since.Epoch == 0 {
-				since.Epoch = ^uint64(0) // never one of ours: not recoverable
-			}
-		}
-		r.Since = since
-	}
-	if c.rewind.There() {
-		n, err := strconv.Atoi(string(c.rewind))
-		if err != nil || n < 0 {
-			s.Refused(channel, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("rewind is %.40s; it must be a number of messages", c.rewind)}, req)
-			return
-		}
-		r.Rewind = n
+	if err := envelope.From(&r, c.since, c.epoch, c.rewind); err != nil {
+		s.Refused(channel, err, req)
+		return
 	}
 	s.client.Subscribe(r)
 }
@@ -253,26 +235,9 @@ func (s *session) subscribe(c command, channel string, req *request) {
 func (s *session) publish(c command, channel string, req *request) {
 	name, _ := c.name.Text()
 	ev := &hub.Event{Name: c.own(name), Data: c.payload()}
-	mid, _ := c.mid.Text()
-	if len(mid) > maxMID {
-		s.Done(channel, hub.Position{}, nil, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("mid is %d bytes, more than %d", len(mid), maxMID)}, req)
+	if err := envelope.Metadata(ev, c.mid, c.except, c.own); err != nil {
+		s.Done(channel, hub.Position{}, nil, err, req)
 		return
-	}
-	ev.ID = c.own(mid)
-	if c.except.There() {
-		ids, err := c.except.List(100)
-		if err != nil {
-			s.Done(channel, hub.Position{}, nil, &hub.Error{Code: hub.BadRequest, Message: "except: " + err.Error()}, req)
-			return
-		}
-		for _, x := range ids {
-			id, ok := hub.ParseID(x)
-			if !ok {
-				s.Done(channel, hub.Position{}, nil, &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("except: %.40q is not a socket id such as 123.456", x)}, req)
-				return
-			}
-			ev.ExceptSockets = append(ev.ExceptSockets, id)
-		}
 	}
 	s.client.Publish(channel, ev, req)
 }
@@ -357,28 +322,10 @@ func (s *session) members(channel string, req *request) {
 			b = append(b, `,"channel":`...)
 			b = jsontext.AppendString(b, channel)
 			b = append(b, `,"data":{`...)
-			b = appendPresence(b, ms)
+			b = envelope.AppendPresence(b, ms)
 			return append(b, '}')
 		})
 	})
-}
-
-func appendPresence(b []byte, ms []*hub.Member) []byte {
-	b = append(b, `"presence":{"count":`...)
-	b = strconv.AppendInt(b, int64(len(ms)), 10)
-	b = append(b, `,"ids":[`...)
-	for i, m := range ms {
-		b = comma(b, i)
-		b = jsontext.AppendString(b, m.ID)
-	}
-	b = append(b, `],"hash":{`...)
-	for i, m := range ms {
-		b = comma(b, i)
-		b = jsontext.AppendString(b, m.ID)
-		b = append(b, ':')
-		b = appendMember(b, m)
-	}
-	return append(b, "}}"...)
 }
 
 func (s *session) authenticate(c command, req *request) {
@@ -490,28 +437,14 @@ func (s *session) Subscribed(o *hub.Subscribed) {
 			return b
 		}
 		b = append(b, `,"data":{`...)
-		if o.Me != nil {
-			b = appendPresence(b, o.Members)
-			b = append(b, `,"me":{"id":`...)
-			b = jsontext.AppendString(b, o.Me.ID)
-			b = append(b, '}')
-		}
-		if o.History {
-			pos := appendPosition(nil, o.Position)
-			if o.Me == nil {
-				pos = pos[1:] // no comma before the first
-			}
-			b = append(b, pos...)
-			b = append(b, `,"recovered":`...)
-			b = strconv.AppendBool(b, o.Recovered)
-		}
+		b = envelope.AppendState(b, o)
 		return append(b, '}')
 	})
 	for _, d := range o.Replay {
-		s.reply(func(b []byte) []byte { return appendDelivery(b, d, true) })
+		s.reply(func(b []byte) []byte { return envelope.AppendDelivery(b, d, true) })
 	}
 	if o.Cached != nil {
-		s.reply(func(b []byte) []byte { return appendDelivery(b, o.Cached, true) })
+		s.reply(func(b []byte) []byte { return envelope.AppendDelivery(b, o.Cached, true) })
 	}
 	if req != nil && req.batch != nil {
 		s.one(req.batch, o.Channel, nil)
@@ -575,7 +508,7 @@ func (s *session) Done(channel string, pos hub.Position, reply []byte, err *hub.
 				b = append(b, reply...)
 			case pos.Seq > 0:
 				b = append(b, `,"data":{`...)
-				b = append(b, appendPosition(nil, pos)[1:]...)
+				b = envelope.AppendPosition(b, pos)
 				b = append(b, '}')
 			}
 			return b
@@ -591,6 +524,12 @@ func (s *session) Stop(err *hub.Error) {
 
 // Addr implements hub.Session.
 func (s *session) Addr() string { return s.socket.RemoteAddr() }
+
+// Pause implements hub.Session.
+func (s *session) Pause() { s.socket.Pause() }
+
+// Resume implements hub.Session.
+func (s *session) Resume() { s.socket.Resume() }
 
 // Held implements socket.Room.
 func (s *session) Held() bool { return s.client.Held() }

@@ -433,6 +433,12 @@ func (s *session) Stop(err *hub.Error) {
 // Addr implements hub.Session.
 func (s *session) Addr() string { return s.socket.RemoteAddr() }
 
+// Pause implements hub.Session.
+func (s *session) Pause() { s.socket.Pause() }
+
+// Resume implements hub.Session.
+func (s *session) Resume() { s.socket.Resume() }
+
 // Held implements socket.Room.
 func (s *session) Held() bool { return s.flags&stranger == 0 && s.client.Held() }
 

@@ -1,0 +1,135 @@
+package loop
+
+// A parked connection has no transport. What is sent to it waits in its queue, up to MaxQueued, until somebody takes it:
+// a client that asks over and over again by HTTP request. It may get a transport later, and stays who it is.
+
+// Parker is the handler of a parked connection.
+type Parker interface {
+	Handler
+	// Queued is called whenever something has been queued. It may Take.
+	Queued(c *Conn)
+}
+
+// AttachParked makes c a connection of this loop without a transport. Data is never called.
+func (l *Loop) AttachParked(c *Conn, h Parker) {
+	l.adopt(c, h)
+	c.extra().parked = true
+}
+
+// Take removes everything that waits for a parked connection, whole units, and returns it; nil when there is nothing.
+func (c *Conn) Take() []byte {
+	if c.x == nil || c.x.corked || c.x.queue.bytes == 0 {
+		return nil
+	}
+	b := c.x.queue.all()
+	c.emptied()
+	return b
+}
+
+func (q *queue) all() []byte {
+	b := make([]byte, 0, q.bytes)
+	for _, it := range q.items[q.head:] {
+		b = append(b, it.b...)
+	}
+	return b
+}
+
+// Finish ends a parked connection and returns all that was sent to it and not taken. Closed is called before it returns.
+func (c *Conn) Finish(reason error) []byte {
+	if c.flags&flagClosed != 0 {
+		return nil
+	}
+	b := c.x.queue.all()
+	if c.mark != 0 { // a flush is under way that has not come to it
+		for _, r := range c.loop.turn.merge(c) {
+			b = append(b, r.b...)
+		}
+	}
+	b = append(b, c.loop.turn.collect(c)...)
+	c.Abort(reason)
+	return b
+}
+
+// TakeOver gives c, which is parked, the transport of old, and h for its handler. old is over then, without a call of
+// Closed; what waits for c is written. It is called from old's handler, which returns at once, and does nothing and
+// reports false while something sent to old is not written yet.
+func (c *Conn) TakeOver(old *Conn, h Handler) bool {
+	if old.replyHead >= 0 || old.mark != 0 || old.Queued() > 0 || old.Closing() {
+		return false
+	}
+	l := c.loop
+	l.table[c.slot] = nil
+	l.free = append(l.free, c.slot)
+	l.conns.Add(-1)
+	l.table[old.slot] = c
+	c.h, c.slot, c.gen, c.fd, c.lastRead = h, old.slot, old.gen, old.fd, l.wheel.now
+	c.flags |= old.flags & flagMuted
+	x := c.extra()
+	x.parked = false
+	if old.x != nil {
+		x.unread = append(x.unread, old.x.unread...)
+		if x.pump = old.x.pump; x.pump != nil {
+			x.pump.conn = c
+		}
+	}
+	old.flags |= flagClosed
+	old.fd, old.x = -1, nil
+	if c.armed = 0; c.deadline != 0 {
+		c.arm() // the wheel knew it by its former slot
+	}
+	if x.queue.bytes > 0 {
+		c.writeOn()
+	}
+	c.slim()
+	return true
+}
+
+// Cork holds back what is sent to c until Uncork. It reports false, and does nothing, when something waits already.
+func (c *Conn) Cork() bool {
+	if c.Queued() > 0 || c.Closing() {
+		return false
+	}
+	c.extra().corked = true
+	return true
+}
+
+// Uncork lets everything go that was held back; first goes before it.
+func (c *Conn) Uncork(first []byte) {
+	x := c.x
+	if c.flags&flagClosed != 0 || x == nil || !x.corked {
+		return
+	}
+	x.corked = false
+	if len(first) > 0 {
+		q := &x.queue
+		q.items = append([]item{{b: first}}, q.items[q.head:]...)
+		q.head = 0
+		q.bytes += len(first)
+	}
+	if x.queue.bytes > 0 {
+		c.writeOn()
+	}
+	c.slim()
+}
+
+// writeOn sees to it that what is queued gets out.
+func (c *Conn) writeOn() {
+	x := c.x
+	switch {
+	case x.corked:
+	case x.parked:
+		if p, ok := c.h.(Parker); ok {
+			c.queued(p)
+		}
+	case x.pump != nil:
+		x.pump.start()
+	case c.flags&flagWriting == 0:
+		c.flags |= flagWriting
+		c.interest()
+	}
+}
+
+func (c *Conn) queued(p Parker) {
+	defer c.rescue()
+	p.Queued(c)
+}

@@ -1,0 +1,552 @@
+package socketio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/jsontext"
+	"github.com/stacksjs/realtime-go/internal/ws"
+)
+
+// client is one namespace on one connection, and a client of the hub. Every field is owned by the loop.
+type client struct {
+	hub.Client
+	e     *engine
+	codec *codec
+	prog  *programmed // nil where no program is interested
+	flags uint8
+}
+
+const (
+	connected uint8 = 1 << iota
+	left            // it is over
+	formed          // the form of its events is settled
+	returning       // it came back, and is not sent what it missed yet
+)
+
+// programmed is what only clients have that a program knows.
+type programmed struct {
+	Program
+	socket *Socket
+	early  []byte                        // units sent before it was connected
+	rooms  []string                      // joined before
+	acks   map[uint64]func(*Args, error) // wanted of the client
+}
+
+// credentials are what a client sends with CONNECT.
+type credentials struct {
+	token, format, pid, offset string
+}
+
+func (p *packet) credentials() (c credentials) {
+	if p.data == "" || p.data[0] != '{' {
+		return c
+	}
+	jsontext.Object(p.data, func(key string, v jsontext.Value) {
+		switch key {
+		case "token":
+			c.token, _ = v.Text()
+		case "format":
+			c.format, _ = v.Text()
+		case "pid":
+			c.pid, _ = v.Text()
+		case "offset":
+			c.offset, _ = v.Text()
+		}
+	})
+	return c
+}
+
+// connect lets a client into a namespace, or not.
+func (e *engine) connect(p packet) {
+	prog, exists := e.room.program(p.nsp)
+	refuse := func(message, data string) {
+		c := e.room.codecOf(codec{nsp: p.nsp, eio3: e.flags&eio3 != 0})
+		e.socket.Send(c.appendPacket(nil, connectError, c.refusal(message, data)))
+	}
+	n := 0
+	e.each(func(*client) { n++ })
+	switch {
+	case !exists:
+		refuse("Invalid namespace", "")
+		return
+	case n >= e.room.cfg.Namespaces:
+		refuse(fmt.Sprintf("this connection is in %d namespaces, which is the limit", n), "")
+		return
+	}
+	creds := p.credentials()
+	if id, ok := e.room.idOf(creds.pid); ok && e.room.cfg.Recovery > 0 && e.flags&eio3 == 0 && e.socket.Cork() {
+		at, ordinal, seen := e.room.parseOffset(creds.offset)
+		if !seen {
+			at = -1
+		}
+		c := e.place()
+		c.codec = e.room.codecOf(codec{nsp: p.nsp, rec: true}) // so that it is known by its namespace
+		e.room.cfg.Hub.Return(e.socket.Loop(), id, at, ordinal, func(s *hub.Saved) {
+			switch {
+			case c.flags&left != 0: // the connection ended meanwhile
+				if s != nil {
+					s.Discard()
+				}
+			case s == nil || s.App() != e.app || s.Data().(*kept).codec.nsp != p.nsp:
+				if s != nil {
+					s.Discard()
+				}
+				e.socket.Uncork(nil)
+				c.enter(&p, creds, prog)
+			default:
+				c.comeBack(&p, prog, s)
+			}
+		})
+		return
+	}
+	e.place().enter(&p, creds, prog)
+}
+
+// place makes room for a client. What is called back later may still have the one before, so that none is used twice.
+func (e *engine) place() *client {
+	c := &e.first
+	if e.flags&began != 0 {
+		c = new(client)
+		e.more = append(e.more, c)
+	}
+	e.flags |= began
+	e.by = 0
+	c.e = e
+	return c
+}
+
+// enter makes a new client of the hub, and asks whoever has to decide about it.
+func (c *client) enter(p *packet, creds credentials, prog Program) {
+	e := c.e
+	form := codec{nsp: p.nsp, eio3: e.flags&eio3 != 0, rec: e.room.cfg.Recovery > 0 && e.flags&eio3 == 0}
+	switch creds.format {
+	case "echo":
+		form.echo = true
+		c.flags |= formed
+	case "object":
+		c.flags |= formed
+	}
+	c.codec = e.room.codecOf(form)
+	e.room.cfg.Hub.Add(&c.Client, &e.socket.Conn, c, c.codec.wire(), e.app)
+	if e.user != nil {
+		if err := c.Identify(e.user); err != nil {
+			c.refuse(err.Message, appendError(nil, err))
+			return
+		}
+	}
+	if prog != nil {
+		c.prog = &programmed{Program: prog, socket: newSocket(c, p, false)}
+	}
+	token := creds.token
+	if token == "" && p.query != "" {
+		token = query(p.query).Get("token")
+	}
+	if token == "" {
+		c.ask()
+		return
+	}
+	if e.room.cfg.Authenticate == nil {
+		c.refuse("this server takes no tokens", appendError(nil, &hub.Error{Code: hub.Unauthorized}))
+		return
+	}
+	c.Authenticate(func(ctx context.Context) (*hub.User, error) { return e.room.cfg.Authenticate(ctx, token) }, func(u *hub.User, err *hub.Error) {
+		if err != nil {
+			c.refuse(err.Message, appendError(nil, err))
+			return
+		}
+		c.ask()
+	})
+}
+
+// wire is the codec as the hub needs it.
+func (c *codec) wire() hub.Codec {
+	if c.rec {
+		return recCodec{c}
+	}
+	return c
+}
+
+// ask lets the program decide about a new client.
+func (c *client) ask() {
+	if c.prog == nil {
+		c.admit()
+		return
+	}
+	c.asked(func(err error) {
+		if err == nil {
+			c.admit()
+		}
+	})
+}
+
+// asked calls the program's Connect, and then done on the loop; a client that is refused is told before.
+func (c *client) asked(done func(error)) {
+	s := c.prog.socket
+	s.user.Store(c.User())
+	ok := s.calls.push(func(ctx context.Context) {
+		err := connectSafely(ctx, c.prog.Program, s)
+		s.onLoop(func() {
+			if c.flags&left != 0 {
+				return
+			}
+			if err != nil {
+				c.refuse(c.told(err))
+			}
+			done(err)
+		})
+	}, false)
+	if !ok {
+		c.refuse("the server is busy: try again later", appendError(nil, &hub.Error{Code: hub.Busy}))
+		done(errors.New("busy"))
+	}
+}
+
+// connectSafely takes a panic for a refusal.
+func connectSafely(ctx context.Context, p Program, s *Socket) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return p.Connect(ctx, s)
+}
+
+// told is what a client is told of the program's error, and data with it.
+func (c *client) told(err error) (message string, data []byte) {
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		return r.Message, []byte(r.Data)
+	}
+	c.e.room.cfg.Logger.Warn("the program failed for a client", "socket", c.ID().String(), "namespace", c.codec.nsp, "error", err)
+	return "internal error", nil
+}
+
+// refuse ends a client that is not let in.
+func (c *client) refuse(message string, data []byte) {
+	c.e.socket.Send(c.codec.appendPacket(nil, connectError, c.codec.refusal(message, string(data))))
+	c.out("refused")
+}
+
+// refusal is the content of CONNECT_ERROR. (Socket.IO protocol, "Connection to a namespace"; 4 has a mere string.)
+func (c *codec) refusal(message, data string) string {
+	if c.eio3 {
+		return string(jsontext.AppendString(nil, message))
+	}
+	b := jsontext.AppendString([]byte(`{"message":`), message)
+	if data != "" {
+		b = append(append(b, `,"data":`...), data...)
+	}
+	return string(append(b, '}'))
+}
+
+// admit tells a client that it is in, and sends what was waiting for that.
+func (c *client) admit() {
+	c.e.socket.Send(c.codec.appendPacket(nil, connect, c.welcome()))
+	c.begin()
+}
+
+// welcome is the content of CONNECT.
+func (c *client) welcome() string {
+	if c.codec.eio3 {
+		return ""
+	}
+	b := append([]byte(`{"sid":"`), c.ID().String()...)
+	if c.codec.rec {
+		b = append(append(b, `","pid":"`...), c.e.room.pid(c.ID())...)
+	}
+	return string(append(b, `"}`...))
+}
+
+// begin makes an admitted client hear and be heard.
+func (c *client) begin() {
+	c.flags |= connected
+	if p := c.prog; p != nil {
+		c.JoinRoom("")
+		for _, name := range p.rooms {
+			c.JoinRoom(name)
+		}
+		if len(p.early) > 0 {
+			c.e.socket.Send(p.early)
+		}
+		p.rooms, p.early = nil, nil
+	}
+	c.hearUser()
+	c.e.schedule()
+}
+
+// hearUser subscribes to the user's own channel, so that what is sent to the user arrives without being asked for.
+func (c *client) hearUser() {
+	u := c.User()
+	if u == nil || u.ID == "" {
+		return
+	}
+	if name := channelname.UserPrefix + u.ID; !c.Client.Subscribed(name) {
+		c.Subscribe(hub.Subscribe{Channel: name, Tag: silent})
+	}
+}
+
+// kept is what a client's session knows of it while it is away.
+type kept struct {
+	codec *codec
+	flags uint8
+	data  any // of the program
+}
+
+// comeBack makes the client who it was.
+func (c *client) comeBack(p *packet, prog Program, saved *hub.Saved) {
+	e, was := c.e, saved.Data().(*kept)
+	c.codec, c.flags = was.codec, was.flags&formed|returning
+	e.room.cfg.Hub.Restore(&c.Client, &e.socket.Conn, c, c.codec.wire(), saved, func(missed []hub.Missed, lost map[string]*hub.Error) {
+		if c.flags&left != 0 {
+			return
+		}
+		if prog == nil {
+			c.back(missed, lost)
+			return
+		}
+		c.prog = &programmed{Program: prog, socket: newSocket(c, p, true)}
+		c.prog.socket.SetData(was.data)
+		c.asked(func(err error) {
+			if err != nil {
+				e.socket.Uncork(nil)
+				return
+			}
+			c.back(missed, lost)
+		})
+	})
+}
+
+// back sends a client that came back what it missed, before all that came meanwhile.
+func (c *client) back(missed []hub.Missed, lost map[string]*hub.Error) {
+	first := c.codec.appendPacket(nil, connect, c.welcome())
+	wire := recCodec{c.codec}
+	for _, m := range missed {
+		from := len(first)
+		if m.Delivery != nil {
+			first = c.codec.Append(first, m.Delivery)
+		} else {
+			first = c.codec.AppendEmission(first, m.Emission)
+		}
+		wire.Stamp(first[from:], c.e.socket.Loop().Index(), m.Ordinal)
+	}
+	c.flags &^= returning
+	c.e.socket.Uncork(first)
+	c.begin()
+	for name, err := range lost {
+		if name != "" {
+			c.Unsubscribed(name, err, nil)
+		}
+	}
+	for _, name := range c.Channels() { // who is there has changed meanwhile, and changes are not among what was missed
+		if kind, _ := channelname.Split(name); kind == channelname.Presence {
+			c.Members(name, func(ms []*hub.Member, err *hub.Error) {
+				if err == nil {
+					c.sayMembers(name, ms)
+				}
+			})
+		}
+	}
+}
+
+// leave ends the client by itself; the connection stays.
+func (c *client) leave(reason string) {
+	c.out(reason)
+	c.e.awaited()
+}
+
+// out ends the client, which does not come back.
+func (c *client) out(reason string) {
+	if c.flags&left != 0 {
+		return
+	}
+	was := c.flags
+	c.flags = c.flags&^connected | left
+	e := c.e
+	for i, x := range e.more {
+		if x == c {
+			e.more = append(e.more[:i:i], e.more[i+1:]...)
+			break
+		}
+	}
+	c.Remove(reason)
+	c.over(was, reason)
+}
+
+// over tells the program, and who waits for the client.
+func (c *client) over(was uint8, reason string) {
+	p := c.prog
+	if p == nil {
+		return
+	}
+	acks := p.acks
+	p.acks, p.early = nil, nil
+	for _, f := range acks {
+		f(nil, ErrDisconnected)
+	}
+	if p.socket.gone.Store(true); was&connected != 0 {
+		p.socket.calls.push(func(ctx context.Context) { p.Disconnect(ctx, p.socket, reason) }, true)
+	}
+}
+
+// gone is the end of the connection.
+func (c *client) gone(reason error) {
+	was := c.flags
+	c.flags = c.flags&^connected | left
+	text := why(reason)
+	if was&connected != 0 && was&returning == 0 && c.codec.rec {
+		k := &kept{codec: c.codec, flags: was & formed}
+		if c.prog != nil {
+			k.data = c.prog.socket.Data()
+		}
+		c.Save(k)
+	}
+	c.Remove(text)
+	c.over(was, text)
+}
+
+// Send sends a unit to this client alone, behind its CONNECT.
+func (c *client) Send(unit []byte) {
+	switch {
+	case c.flags&connected != 0:
+		c.e.socket.Send(unit)
+	case c.flags&left == 0 && c.prog != nil:
+		c.prog.early = append(c.prog.early, unit...)
+	}
+}
+
+// Ready implements hub.RoomSession.
+func (c *client) Ready() bool {
+	e := c.e
+	return c.flags&connected != 0 && e.socket.Queued() == 0 && (!e.polling() || e.poll.get != nil)
+}
+
+// say sends an event of ours that no offset belongs to: its last argument is an object, or is to be a number.
+func (c *client) say(name string, args func([]byte) []byte) {
+	c.Send(ws.AppendText(make([]byte, 0, 256), 200, func(b []byte) []byte {
+		b = append(b, c.codec.event...)
+		b = append(b, '"')
+		b = append(b, name...)
+		b = append(b, `",`...)
+		return append(args(b), ']')
+	}))
+}
+
+// event takes an event of the client.
+func (c *client) event(p *packet, blobs [][]byte) {
+	name, args := splitEvent(p.data)
+	switch {
+	case c.prog != nil && c.prog.Handles(name):
+		c.toProgram(name, Args{args, blobs}, p)
+	case len(blobs) == 0 && c.command(name, args, request{id: p.id, wanted: p.hasID}):
+	case c.Deliver("", name, first(args), request{id: p.id, wanted: p.hasID, handler: true}):
+	case c.prog != nil:
+		c.toProgram(name, Args{args, blobs}, p)
+	default:
+		c.fail(request{id: p.id, wanted: p.hasID}, "", &hub.Error{Code: hub.Unknown, Message: fmt.Sprintf("nobody handles the event %.100q", name)})
+	}
+}
+
+// first is the first argument.
+func first(args string) string {
+	data := "null"
+	jsontext.Array(args, func(i int, v jsontext.Value) {
+		if i == 0 {
+			data = string(v)
+		}
+	})
+	return data
+}
+
+// toProgram gives an event to the program, behind the client's earlier ones.
+func (c *client) toProgram(name string, args Args, p *packet) {
+	s := c.prog.socket
+	var answer func(Args)
+	if p.hasID {
+		id, done := p.id, false
+		answer = func(a Args) {
+			s.onLoop(func() {
+				if !done && c.flags&connected != 0 {
+					done = true
+					c.e.socket.Send(c.codec.appendAck(nil, id, a))
+				}
+			})
+		}
+	}
+	prog := c.prog
+	if !s.calls.push(func(ctx context.Context) { prog.Event(ctx, s, name, args, answer) }, false) {
+		c.fail(request{id: p.id, wanted: p.hasID}, "", &hub.Error{Code: hub.Busy, Message: "the server is busy: try again later"})
+		return
+	}
+	c.slowDown()
+}
+
+// slowDown stops reading a client whose events come faster than the program takes them. A program that waits for the
+// client's answer must get it, so that more may wait meanwhile.
+func (c *client) slowDown() {
+	limit := c.e.room.cfg.Waiting
+	if len(c.prog.acks) > 0 {
+		limit *= 16
+	}
+	c.prog.socket.calls.hold(limit, c.e.pause)
+}
+
+// acked takes an acknowledgement.
+func (c *client) acked(id uint64, args Args) {
+	if c.prog == nil {
+		return
+	}
+	if f := c.prog.acks[id]; f != nil { // otherwise it comes too late, or twice
+		delete(c.prog.acks, id)
+		f(&args, nil)
+	}
+}
+
+// await registers for the acknowledgement of an event that is about to be sent.
+func (c *client) await(id uint64, f func(*Args, error)) {
+	switch {
+	case c.flags&left != 0:
+		f(nil, ErrDisconnected)
+	case c.flags&connected == 0:
+		f(nil, ErrConnecting)
+	case len(c.prog.acks) >= c.e.room.cfg.Acks:
+		f(nil, ErrAcks)
+	default:
+		if c.prog.acks == nil {
+			c.prog.acks = map[uint64]func(*Args, error){}
+		}
+		c.prog.acks[id] = f
+		c.prog.socket.calls.letGo(c.e.room.cfg.Waiting*16, c.e.resume)
+	}
+}
+
+// Stop implements hub.Session.
+func (c *client) Stop(err *hub.Error) {
+	if err.Code == hub.Shutdown {
+		c.e.stop(err)
+		return
+	}
+	if c.flags&connected == 0 {
+		c.refuse(err.Message, appendError(nil, err))
+		return
+	}
+	c.fail(request{}, "", err)
+	c.kick()
+}
+
+// kick takes the client out of the namespace. It does not reconnect by itself.
+func (c *client) kick() {
+	c.e.socket.Send(c.codec.appendPacket(nil, disconnect, ""))
+	c.leave("server namespace disconnect")
+}
+
+// Addr implements hub.Session.
+func (c *client) Addr() string { return c.e.addr() }
+
+// Pause implements hub.Session.
+func (c *client) Pause() { c.e.pause() }
+
+// Resume implements hub.Session.
+func (c *client) Resume() { c.e.resume() }

@@ -1,0 +1,382 @@
+package socketio
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/jsontext"
+	"github.com/stacksjs/realtime-go/internal/loop"
+	"github.com/stacksjs/realtime-go/internal/socket"
+	"github.com/stacksjs/realtime-go/internal/ws"
+)
+
+// polling is what a session has while its client asks over and over again by HTTP request: what is sent waits in the
+// connection's queue until a GET comes, and POSTs bring what the client says.
+type polling struct {
+	// static
+	loop    *loop.Loop
+	sid     string
+	addr    string // of the peer's first request
+	query   Query
+	posting atomic.Bool // a POST is under way
+
+	// owned by the loop
+	get       *get   // that waits for something to be said
+	body      *body  // a POST whose packets have not all been taken
+	probe     *probe // a WebSocket that may take over
+	up        bool   // it has
+	last      []byte // the end's frames, for the next GET
+	finishing bool
+}
+
+// get is a request for what there is to be said.
+type get struct{ frames chan []byte } // with room for one; closed when the request is to be refused
+
+// body is what a POST brought.
+type body struct {
+	packets []polled
+	done    chan struct{} // closed when all have been taken
+}
+
+type polled struct {
+	blob bool
+	data []byte
+}
+
+// parked is an engine as a connection without a transport.
+type parked engine
+
+var (
+	closeFrame = ws.AppendFrame(nil, ws.OpText, []byte("1"))
+	noopFrame  = ws.AppendFrame(nil, ws.OpText, []byte("6"))
+)
+
+// Polling begins a session by HTTP requests on loop l, and answers the first of them. u is nil for anonymous clients;
+// end, which may be nil, is told when the session has ended. hs may be nil where the room has no programs.
+func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q Query, app *hub.App, u *hub.User, hs *Handshake, end socket.Releaser, started func(stop func(*hub.Error))) *Error {
+	e := &engine{room: r, app: app, user: u, end: end, hs: hs, poll: &polling{loop: l, sid: r.newSID(), addr: req.RemoteAddr, query: q}}
+	if q.EIO3 {
+		e.flags |= eio3
+	}
+	r.mu.Lock()
+	r.sessions[e.poll.sid] = e
+	r.mu.Unlock()
+	g := &get{make(chan []byte, 1)}
+	if !e.onLoop(l, func() {
+		l.AttachParked(&e.socket.Conn, (*parked)(e))
+		e.open(e.poll.sid, `["websocket"]`)
+		e.schedule()
+		e.poll.serve(e, g)
+		started(e.stop)
+	}) {
+		r.forget(e)
+		if end != nil {
+			end.Release()
+		}
+		return errRequest
+	}
+	return e.speak(w, req, g)
+}
+
+func (r *Room) forget(e *engine) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sessions[e.poll.sid] == e {
+		delete(r.sessions, e.poll.sid)
+	}
+}
+
+// Serve answers a request of a session. read reads the request's body, of at most MaxPayload bytes.
+func (r *Room) Serve(w http.ResponseWriter, req *http.Request, q Query, read func() ([]byte, error)) *Error {
+	e := r.session(q.SID)
+	if e == nil {
+		return errSID
+	}
+	switch {
+	case q.EIO3 != e.poll.query.EIO3:
+		return errRequest
+	case req.Method == http.MethodGet:
+		g := &get{make(chan []byte, 1)}
+		if !e.onLoop(e.poll.loop, func() { e.poll.serve(e, g) }) {
+			return errSID
+		}
+		return e.speak(w, req, g)
+	case req.Method == http.MethodPost:
+		return e.hear(w, req, read)
+	}
+	return errRequest
+}
+
+// serve is a GET: it is answered at once, or waits.
+func (p *polling) serve(e *engine, g *get) {
+	switch {
+	case p.last != nil:
+		g.frames <- p.last
+		p.last = nil
+		e.room.forget(e)
+	case p.up || e.flags&over != 0:
+		close(g.frames)
+	case p.get != nil: // (Engine.IO protocol, "HTTP long-polling": one at a time)
+		p.say(closeFrame)
+		close(g.frames)
+		e.socket.Abort(errors.New("two requests for the same"))
+	default:
+		p.get = g
+		if b := e.socket.Take(); b != nil {
+			p.say(b)
+		} else if p.probe != nil && p.probe.heard {
+			p.say(noopFrame)
+		}
+	}
+}
+
+// say answers the waiting GET.
+func (p *polling) say(frames []byte) {
+	p.get.frames <- frames
+	p.get = nil
+}
+
+// finish ends the session in order: what was sent is for the next GET.
+func (p *polling) finish(e *engine, reason error) {
+	p.finishing = true
+	b := append(e.socket.Finish(reason), closeFrame...)
+	if p.get != nil {
+		p.say(b)
+		e.room.forget(e)
+		return
+	}
+	p.last = b
+	time.AfterFunc(closeGrace, func() {
+		e.room.forget(e)
+		e.onLoop(p.loop, func() { p.last = nil })
+	})
+}
+
+// closed is the end of the session, whatever its transport.
+func (p *polling) closed(e *engine) {
+	if p.probe != nil {
+		p.probe.Abort(errClose)
+		p.probe = nil
+	}
+	if p.body != nil {
+		close(p.body.done)
+		p.body = nil
+	}
+	if p.finishing {
+		return
+	}
+	if p.get != nil {
+		p.say(closeFrame)
+	}
+	e.room.forget(e)
+}
+
+// speak answers a GET with what comes for it.
+func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error {
+	p := e.poll
+	var frames []byte
+	select {
+	case f, ok := <-g.frames:
+		if !ok {
+			return errRequest
+		}
+		frames = f
+	case <-req.Context().Done():
+		e.onLoop(p.loop, func() {
+			if p.get == g {
+				p.get = nil
+				e.socket.Abort(errClose)
+			}
+		})
+		return nil
+	}
+	b, kind, err := p.encode(frames)
+	if err == nil {
+		c := http.NewResponseController(w)
+		c.SetWriteDeadline(time.Now().Add(writeTime))
+		defer c.SetWriteDeadline(time.Time{})
+		h := w.Header()
+		h.Set("Content-Type", kind)
+		h.Set("Content-Length", strconv.Itoa(len(b)))
+		h.Set("Cache-Control", "no-store")
+		_, err = w.Write(b)
+	}
+	if err != nil { // what was in it is lost
+		e.onLoop(p.loop, func() { e.socket.Abort(errClose) })
+	}
+	return nil
+}
+
+// writeTime is what a client gets to read a response.
+const writeTime = 30 * time.Second
+
+const plainText = "text/plain; charset=UTF-8"
+
+// encode makes frames the body of a response.
+func (p *polling) encode(frames []byte) (b []byte, kind string, err error) {
+	if !p.query.EIO3 {
+		b, err = appendPayload(nil, frames)
+		return b, plainText, err
+	}
+	b, binary, err := appendPayload3(nil, frames, p.query.Base64 || p.query.JSONP != "")
+	switch {
+	case err != nil:
+		return nil, "", err
+	case p.query.JSONP != "":
+		n, err := strconv.Atoi(p.query.JSONP)
+		if err != nil {
+			return nil, "", err
+		}
+		out := append(strconv.AppendInt([]byte("___eio["), int64(n), 10), "]("...)
+		out = jsontext.AppendString(out, string(b))
+		return append(out, ");"...), "text/javascript; charset=UTF-8", nil
+	case binary:
+		return b, "application/octet-stream", nil
+	}
+	return b, plainText, nil
+}
+
+// hear takes the packets of a POST, one POST at a time.
+func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]byte, error)) *Error {
+	p := e.poll
+	if !p.posting.CompareAndSwap(false, true) {
+		e.onLoop(p.loop, func() {
+			if e.polling() {
+				e.close(0, "", errors.New("two requests at once"))
+			}
+		})
+		return errRequest
+	}
+	defer p.posting.Store(false)
+	kind := req.Header.Get("Content-Type")
+	binary := kind == "application/octet-stream"
+	if binary && !p.query.EIO3 {
+		e.fail(p, "a body of binary data")
+		return errRequest
+	}
+	b, err := read()
+	if err != nil {
+		if big, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			http.Error(w, "the body is longer than maxPayload, which is "+strconv.FormatInt(big.Limit, 10)+" bytes", http.StatusRequestEntityTooLarge)
+			return nil
+		}
+		e.onLoop(p.loop, func() { e.socket.Abort(io.ErrUnexpectedEOF) })
+		return errRequest
+	}
+	in := &body{done: make(chan struct{})}
+	take := func(blob bool, data []byte) error {
+		in.packets = append(in.packets, polled{blob, data})
+		return nil
+	}
+	if p.query.EIO3 {
+		if p.query.JSONP != "" {
+			b = unwrapJSONP(b)
+		}
+		err = splitPayload3(b, binary, take)
+	} else {
+		err = splitPayload(string(b), take)
+	}
+	if err != nil {
+		e.fail(p, err.Error())
+		return errRequest
+	}
+	refused := false
+	if !e.onLoop(p.loop, func() {
+		if refused = !e.polling() || e.flags&over != 0; refused {
+			close(in.done)
+			return
+		}
+		p.body = in
+		p.goOn(e)
+	}) {
+		return errSID
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), writeTime)
+	defer cancel()
+	select {
+	case <-in.done:
+	case <-ctx.Done(): // they wait behind the program
+	}
+	if refused {
+		return errRequest
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html")
+	h.Set("Content-Length", "2")
+	h.Set("Cache-Control", "no-store")
+	io.WriteString(w, "ok")
+	return nil
+}
+
+func (e *engine) fail(p *polling, what string) {
+	e.onLoop(p.loop, func() {
+		if e.polling() {
+			e.violation(what)
+		}
+	})
+}
+
+// goOn takes the packets of a POST until the session takes no more for now.
+func (p *polling) goOn(e *engine) {
+	for p.body != nil && !e.Held() && e.flags&over == 0 {
+		in := p.body
+		if len(in.packets) == 0 {
+			p.body = nil
+			close(in.done)
+			return
+		}
+		x := in.packets[0]
+		in.packets = in.packets[1:]
+		if x.blob {
+			e.blob(x.data) // splitPayload3 has taken the type off
+		} else {
+			e.Text(x.data)
+		}
+	}
+}
+
+// Queued implements loop.Parker.
+func (k *parked) Queued(*loop.Conn) {
+	e := (*engine)(k)
+	if p := e.poll; p.get != nil {
+		if b := e.socket.Take(); b != nil {
+			p.say(b)
+		}
+	}
+}
+
+// Restart: see engine.
+func (k *parked) Restart() { (*engine)(k).Restart() }
+
+// Data implements loop.Handler.
+func (k *parked) Data(_ *loop.Conn, b []byte) int { return len(b) }
+
+// Timeout implements loop.Handler.
+func (k *parked) Timeout(*loop.Conn) { (*engine)(k).schedule() }
+
+// Drained implements loop.Handler.
+func (k *parked) Drained(_ *loop.Conn, dropped []loop.Dropped) { (*engine)(k).Drained(dropped) }
+
+// Slow implements loop.Handler.
+func (k *parked) Slow(*loop.Conn) ([]byte, time.Duration) { return nil, 0 }
+
+// Closed implements loop.Handler.
+func (k *parked) Closed(_ *loop.Conn, reason error) { (*engine)(k).Closed(reason) }
+
+// unwrapJSONP takes a body out of the form that a page posts it with, which escapes line feeds for browsers that change
+// them. (engine.io-client 3, lib/transports/polling-jsonp.js.)
+func unwrapJSONP(b []byte) []byte {
+	v, err := url.ParseQuery(string(b))
+	if err != nil {
+		return nil
+	}
+	return []byte(strings.NewReplacer(`\\n`, `\n`, `\n`, "\n").Replace(v.Get("d")))
+}
