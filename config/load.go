@@ -447,8 +447,8 @@ var (
 	drivers = []string{"bun", "pusher", "log", "null"}
 	absent  = []string{"socket"}
 
-	protocols       = []string{"ws", "pusher"}
-	absentProtocols = []string{"socketio", "sse"}
+	protocols       = []string{"ws", "pusher", "socketio"}
+	absentProtocols = []string{"sse"}
 )
 
 // check finds what is wrong between keys, and fills in the defaults of driver and address. What could not be read is

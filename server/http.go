@@ -26,6 +26,16 @@ func (s *Server) routes() *http.ServeMux {
 		}
 		s.xhrRoutes(mux)
 	}
+	if s.speaks(SocketIO) {
+		for _, p := range []string{"", s.cfg.Prefix} {
+			path := p + s.cfg.SocketIO.Path
+			mux.HandleFunc(path+"{$}", s.polling)
+			mux.HandleFunc(path[:len(path)-1], s.polling)
+			if s.cfg.Prefix == "" {
+				break
+			}
+		}
+	}
 	s.apiRoutes(mux, "")
 	if s.cfg.Prefix != "" {
 		s.apiRoutes(mux, s.cfg.Prefix)

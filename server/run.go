@@ -223,8 +223,11 @@ func (s *Server) closeClients(ctx context.Context, window time.Duration) {
 			done := make(chan struct{})
 			if l.Post(loop.Func(func(l *loop.Loop) {
 				l.Each(func(h loop.Handler) {
-					if f, ok := h.(*front); ok {
-						f.refuse(&shuttingDown)
+					switch h := h.(type) {
+					case *front:
+						h.refuse(&shuttingDown)
+					case interface{ Restart() }: // nobody's client yet
+						h.Restart()
 					}
 				})
 				if left == steps-1 {

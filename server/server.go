@@ -29,6 +29,7 @@ import (
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/protocol/bun"
 	"github.com/stacksjs/realtime-go/internal/protocol/pusher"
+	"github.com/stacksjs/realtime-go/internal/protocol/socketio"
 	"github.com/stacksjs/realtime-go/internal/socket"
 	"github.com/stacksjs/realtime-go/internal/webhook"
 )
@@ -62,6 +63,8 @@ type Config struct {
 	// Prefix stands before the paths of the Pusher protocol and its HTTP API, for clients that are told a wsPath and a
 	// httpPath: with "/realtime", /realtime/app/{key}. Empty: none.
 	Prefix string
+	// SocketIO says how Socket.IO is spoken.
+	SocketIO SocketIOConfig
 	// NoCompression refuses permessage-deflate (RFC 7692). Otherwise it is accepted without context takeover, so that a
 	// message is compressed once for all its receivers.
 	NoCompression bool
@@ -94,8 +97,9 @@ type Config struct {
 type Protocol string
 
 const (
-	WebSocket Protocol = "ws"     // plain JSON at Config.Path
-	Pusher    Protocol = "pusher" // Pusher Channels, version 7, at /app/{key}: over WebSocket, or over HTTP requests below it
+	WebSocket Protocol = "ws"       // plain JSON at Config.Path
+	SocketIO  Protocol = "socketio" // Socket.IO 5, at Config.SocketIO.Path: over WebSocket and HTTP polling
+	Pusher    Protocol = "pusher"   // Pusher Channels, version 7, at /app/{key}: over WebSocket, or over HTTP requests below it
 )
 
 // speaks reports whether clients may use a protocol.
@@ -157,20 +161,21 @@ func (l Limits) withDefaults() Limits {
 // Server is a realtime server. Make it with New, and end it with Shutdown, even if Run was never called. Its methods
 // may be called from any goroutine.
 type Server struct {
-	cfg    Config
-	log    *slog.Logger
-	auth   *auth.Auth
-	apps   atomic.Pointer[apps]
-	loops  []*loop.Loop
-	hub    *hub.Hub
-	bun    *bun.Room
-	pusher *pusher.Room
-	xhrs   xhrs
-	mux    *http.ServeMux
-	gate   *gate
-	byEv   map[string]hub.Handler
-	hooks  map[string]*webhook.Sender // by app id; of apps that have webhooks
-	served atomic.Bool                // something has been served: handlers are fixed
+	cfg      Config
+	log      *slog.Logger
+	auth     *auth.Auth
+	apps     atomic.Pointer[apps]
+	loops    []*loop.Loop
+	hub      *hub.Hub
+	bun      *bun.Room
+	pusher   *pusher.Room
+	socketio *socketio.Room
+	xhrs     xhrs
+	mux      *http.ServeMux
+	gate     *gate
+	byEv     map[string]hub.Handler
+	hooks    map[string]*webhook.Sender // by app id; of apps that have webhooks
+	served   atomic.Bool                // something has been served: handlers are fixed
 
 	draining  atomic.Bool
 	drainOnce sync.Once
@@ -185,6 +190,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, drained: make(chan struct{})}
 	s.cfg.Limits = cfg.Limits.withDefaults()
+	s.cfg.SocketIO = cfg.SocketIO.withDefaults()
 	if s.cfg.Path == "" {
 		s.cfg.Path = "/ws"
 	}
@@ -223,6 +229,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.hub = hub.New(hub.Config{
 		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Observe: s.observe(), Handlers: s.byEv, Now: cfg.now, Logger: s.log,
+		Recovery: s.recovery(),
 		Limits: hub.Limits{
 			ChannelsPerClient: l.ChannelsPerConnection, Payload: l.PayloadBytes, MemberBytes: l.MemberBytes,
 			Calls: l.Authorizing, CallTime: l.AuthorizeTime, WhispersPerSecond: l.WhispersPerSecond,
@@ -238,8 +245,21 @@ func New(cfg Config) (*Server, error) {
 		Hub: s.hub, ActivityTimeout: 2 * time.Minute, Socket: s.bun.Socket, Namespace: cfg.EventNamespace, SignIn: signIn, Authenticate: s.authenticate,
 		XHR: socket.NewConfig(l.MessageBytes, min(l.Ping, xhrPing), min(l.Pong, xhrPong), 5*time.Second),
 	}
+	if err := s.startSocketIO(); err != nil {
+		s.hub.Close()
+		s.stopLoops()
+		return nil, err
+	}
 	s.mux = s.routes()
 	return s, nil
+}
+
+// recovery is how long clients that can come back may be away.
+func (s *Server) recovery() time.Duration {
+	if !s.speaks(SocketIO) {
+		return 0
+	}
+	return s.cfg.SocketIO.Recovery
 }
 
 // check validates the configuration and translates it.
@@ -264,8 +284,8 @@ func (s *Server) check() ([]*hub.Policy, error) {
 		}
 	}
 	for _, p := range s.cfg.Protocols {
-		if p != WebSocket && p != Pusher {
-			add("protocol %q is unknown; there are %q and %q", p, WebSocket, Pusher)
+		if p != WebSocket && p != Pusher && p != SocketIO {
+			add("protocol %q is unknown; there are %q, %q and %q", p, WebSocket, Pusher, SocketIO)
 		}
 	}
 	if p := s.cfg.Prefix; p != "" && (p[0] != '/' || p[len(p)-1] == '/' || strings.ContainsAny(p, "{} ?#%")) {

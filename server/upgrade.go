@@ -15,6 +15,7 @@ import (
 	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/protocol/bun"
+	"github.com/stacksjs/realtime-go/internal/protocol/socketio"
 	"github.com/stacksjs/realtime-go/internal/socket"
 	"github.com/stacksjs/realtime-go/internal/ws"
 )
@@ -23,10 +24,22 @@ import (
 type refused struct {
 	status int
 	why    string
+	engine *socketio.Error // of Socket.IO, which has a form of its own
+}
+
+// refusedBy is a refusal of Engine.IO's.
+func refusedBy(e *socketio.Error) *refused { return &refused{e.Status(), e.Message, e} }
+
+// body is what the client reads.
+func (no *refused) body() []byte {
+	if no.engine != nil {
+		return no.engine.Body()
+	}
+	return errorBody(no.status, no.why)
 }
 
 // shuttingDown is for those who come too late.
-var shuttingDown = refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
+var shuttingDown = refused{status: http.StatusServiceUnavailable, why: "the server is shutting down: connect again"}
 
 // handshake is an upgrade request that passed every check.
 type handshake struct {
@@ -38,12 +51,29 @@ type handshake struct {
 	deflate  bool
 	library  string     // of the client, as it says
 	refused  *hub.Error // what the client is told when it has been let in, and then closed
+
+	// of Socket.IO
+	query  socketio.Query
+	peer   *socketio.Handshake
+	probe  *socketio.Probe // the session is there already
+	denied *hub.Error      // why the client may not connect without a token
+}
+
+// loop is where the connection must be; nil where it does not matter.
+func (h *handshake) loop() *loop.Loop {
+	if h.probe != nil {
+		return h.probe.Loop
+	}
+	return nil
 }
 
 // protocolAt tells what is spoken at a path, and the app key in it; it is empty where no WebSocket connects.
 func (s *Server) protocolAt(path string) (p Protocol, key string) {
 	if s.speaks(WebSocket) && (path == s.cfg.Path || path == "/app") {
 		return WebSocket, ""
+	}
+	if s.speaks(SocketIO) && s.isSocketIO(path) {
+		return SocketIO, ""
 	}
 	if s.speaks(Pusher) {
 		key, ok := strings.CutPrefix(path, "/app/")
@@ -76,6 +106,17 @@ func (h *handshake) end() socket.Releaser {
 // the handshake's answer was sent.
 func (s *Server) session(h *handshake) (lc *loop.Conn, handler loop.Handler, begin func()) {
 	end := h.end()
+	if h.probe != nil {
+		return h.probe.Conn, h.probe.Handler, h.probe.Begin
+	}
+	if h.protocol == SocketIO {
+		c := s.socketio.New(h.query, h.socketPeer())
+		lc, handler = c.Loop()
+		return lc, handler, func() {
+			c.Start(end)
+			s.stillServed(h.app, c.Stop)
+		}
+	}
 	if h.protocol == Pusher {
 		c := s.pusher.New()
 		lc, handler = c.Loop()
@@ -100,17 +141,23 @@ func (s *Server) session(h *handshake) (lc *loop.Conn, handler loop.Handler, beg
 // admit decides about an upgrade request, however it came in. It may run the application's code, so never on a loop.
 func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refused) {
 	if e := ws.CheckUpgrade(r); e != nil {
-		return nil, &refused{e.Status, e.Reason}
+		return nil, &refused{status: e.Status, why: e.Reason}
 	}
 	q := r.URL.Query()
 	protocol, key := s.protocolAt(r.URL.Path)
 	if protocol == "" { // mounted by the program under a path of its own
 		protocol = WebSocket
 	}
-	if protocol == WebSocket {
+	if protocol != Pusher {
 		key = q.Get("app")
 	}
 	h := &handshake{protocol: protocol, library: q.Get("client")}
+	if protocol == SocketIO {
+		if no := s.engineIO(r, h); no != nil || h.probe != nil {
+			h.answer = ws.AppendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), ws.Upgrade{})
+			return h, no
+		}
+	}
 	code, no := s.identify(ctx, r, h, key, q.Get("token"))
 	if s.draining.Load() { // last, since the application may have taken its time
 		h.release()
@@ -127,9 +174,9 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 	}
 	if s.draining.Load() { // asked now, since the application may have taken its time
 		h.release()
-		return nil, &refused{http.StatusServiceUnavailable, "the server is shutting down: connect again"}
+		return nil, &refused{status: http.StatusServiceUnavailable, why: "the server is shutting down: connect again"}
 	}
-	up := ws.Upgrade{Deflate: !s.cfg.NoCompression && ws.NegotiateDeflate(r.Header)}
+	up := ws.Upgrade{Deflate: !s.cfg.NoCompression && protocol != SocketIO && ws.NegotiateDeflate(r.Header)}
 	for _, line := range r.Header["Sec-Websocket-Protocol"] {
 		for p := range strings.SplitSeq(line, ",") {
 			if strings.TrimSpace(p) == bun.Subprotocol {
@@ -145,10 +192,10 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 // identify finds the app and the user of a handshake and a place for it.
 func (s *Server) identify(ctx context.Context, r *http.Request, h *handshake, key, token string) (hub.Code, *refused) {
 	if !s.originAllowed(r) {
-		return hub.OriginRefused, &refused{http.StatusForbidden, fmt.Sprintf("origin %.200q is not allowed: add it to the server's origins", r.Header.Get("Origin"))}
+		return hub.OriginRefused, &refused{status: http.StatusForbidden, why: fmt.Sprintf("origin %.200q is not allowed: add it to the server's origins", r.Header.Get("Origin"))}
 	}
 	if h.app = s.app(key); h.app == nil {
-		return hub.UnknownApp, &refused{http.StatusUnauthorized, fmt.Sprintf("there is no app with the key %.100q", key)}
+		return hub.UnknownApp, &refused{status: http.StatusUnauthorized, why: fmt.Sprintf("there is no app with the key %.100q", key)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limits.Handshake)
 	defer cancel()
@@ -158,11 +205,14 @@ func (s *Server) identify(ctx context.Context, r *http.Request, h *handshake, ke
 		if !errors.As(err, &no) {
 			s.log.Warn("identifying a client failed", "addr", r.RemoteAddr, "error", err)
 		}
-		return hub.Unauthorized, &refused{http.StatusUnauthorized, auth.Reason(err)}
+		if h.protocol != SocketIO { // whose clients have another chance to say who they are
+			return hub.Unauthorized, &refused{status: http.StatusUnauthorized, why: auth.Reason(err)}
+		}
+		h.denied = &hub.Error{Code: hub.Unauthorized, Message: auth.Reason(err)}
 	}
 	h.user = user(u)
 	if h.place, err = s.gate.enter(h.app.ID, s.apps.Load().most[h.app.ID], r.RemoteAddr); err != nil {
-		return hub.TooManyConns, &refused{http.StatusServiceUnavailable, err.Error()}
+		return hub.TooManyConns, &refused{status: http.StatusServiceUnavailable, why: err.Error()}
 	}
 	return 0, nil
 }
@@ -181,7 +231,10 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 		case http.StatusServiceUnavailable:
 			w.Header().Set("Retry-After", "1")
 		}
-		refuse(w, no.status, no.why)
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(no.status)
+		w.Write(no.body())
 		return
 	}
 	conn, rw, err := hijack(w)
@@ -205,7 +258,10 @@ func (s *Server) take(conn net.Conn, first []byte, h *handshake) {
 	if p, wrapped := conn.(*prefixed); wrapped { // and what the loop read with it before it left it to net/http
 		first, conn = append(first, p.first...), p.Conn
 	}
-	l := s.next()
+	l := h.loop()
+	if l == nil {
+		l = s.next()
+	}
 	lc, handler, begin := s.session(h)
 	start := func() {
 		lc.Send(h.answer)
@@ -329,7 +385,7 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 		in = f.buf
 	}
 	if in[0] == tlsHandshake {
-		f.refuse(&refused{http.StatusBadRequest, "this port speaks plain HTTP, and the client began TLS: connect with ws:// or http://"})
+		f.refuse(&refused{status: http.StatusBadRequest, why: "this port speaks plain HTTP, and the client began TLS: connect with ws:// or http://"})
 		return len(b)
 	}
 	what, r, n := ws.SniffRequest(in)
@@ -374,7 +430,7 @@ func (s *Server) safely(admit func() (*handshake, *refused)) (h *handshake, no *
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("identifying a client panicked", "panic", p)
-			h, no = nil, &refused{http.StatusInternalServerError, "identification failed"}
+			h, no = nil, &refused{status: http.StatusInternalServerError, why: "identification failed"}
 		}
 	}()
 	return admit()
@@ -392,6 +448,10 @@ func (f *front) answer(h *handshake, no *refused) {
 		f.refuse(no)
 		return
 	}
+	if l := h.loop(); l != nil && l != f.Conn.Loop() {
+		f.move(l, h)
+		return
+	}
 	lc, handler, begin := f.srv.session(h)
 	lc.Become(&f.Conn, handler)
 	lc.Send(h.answer)
@@ -399,12 +459,30 @@ func (f *front) answer(h *handshake, no *refused) {
 	lc.Resume()
 }
 
+// move goes on on another loop, where the session is.
+func (f *front) move(l *loop.Loop, h *handshake) {
+	fd, unread := f.Detach()
+	lc, handler, begin := f.srv.session(h)
+	if l.Post(loop.Func(func(l *loop.Loop) {
+		if err := l.Attach(lc, handler, fd, nil); err != nil {
+			f.srv.log.Error("a connection cannot be attached", "error", err)
+			closeDescriptor(fd)
+			return
+		}
+		lc.Send(h.answer)
+		begin()
+		lc.Feed(unread)
+	}), 0) != nil {
+		closeDescriptor(fd)
+	}
+}
+
 // refuse ends the connection with an HTTP response.
 func (f *front) refuse(no *refused) { f.Shut(httpRefusal(no), errors.New(no.why), lingerTime) }
 
 // handOver gives the connection to net/http with the bytes it has sent.
 func (f *front) handOver(first []byte) {
-	fd := f.Detach()
+	fd, _ := f.Detach() // first is all there is
 	conn, err := fileConn(fd)
 	if err != nil {
 		f.srv.log.Error("a connection cannot be handed to net/http", "error", err)
@@ -417,10 +495,10 @@ func (f *front) handOver(first []byte) {
 func (f *front) Timeout(*loop.Conn) {
 	limit := f.srv.cfg.Limits.Handshake
 	if f.asked {
-		f.refuse(&refused{http.StatusServiceUnavailable, fmt.Sprintf("identifying the client took longer than %v", limit)})
+		f.refuse(&refused{status: http.StatusServiceUnavailable, why: fmt.Sprintf("identifying the client took longer than %v", limit)})
 		return
 	}
-	f.refuse(&refused{http.StatusRequestTimeout, fmt.Sprintf("no complete request within %v", limit)})
+	f.refuse(&refused{status: http.StatusRequestTimeout, why: fmt.Sprintf("no complete request within %v", limit)})
 }
 
 // Drained implements loop.Handler.
@@ -434,7 +512,7 @@ func (f *front) Closed(*loop.Conn, error) { f.buf = nil }
 
 // httpRefusal is the same answer as refuse gives, in bytes.
 func httpRefusal(no *refused) []byte {
-	body := errorBody(no.status, no.why)
+	body := no.body()
 	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n",
 		no.status, http.StatusText(no.status), len(body))
 	if no.status == http.StatusServiceUnavailable {

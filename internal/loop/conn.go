@@ -190,12 +190,16 @@ func (c *Conn) Become(old *Conn, h Handler) {
 	old.x, old.members = nil, nil
 }
 
-// Detach takes the descriptor out of the loop, which forgets the connection without calling Closed.
-func (c *Conn) Detach() (fd int) {
+// Detach takes the descriptor out of the loop, which forgets the connection without calling Closed. unread is what has
+// arrived and was left.
+func (c *Conn) Detach() (fd int, unread []byte) {
 	fd = int(c.fd)
+	if c.x != nil {
+		unread = c.x.unread
+	}
 	c.loop.poll.del(fd)
 	c.loop.disown(c)
-	return fd
+	return fd, unread
 }
 
 func (l *Loop) disown(c *Conn) {

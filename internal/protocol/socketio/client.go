@@ -91,7 +91,7 @@ func (e *engine) connect(p packet) {
 				if s != nil {
 					s.Discard()
 				}
-			case s == nil || s.App() != e.app || s.Data().(*kept).codec.nsp != p.nsp:
+			case s == nil || s.App() != e.App || s.Data().(*kept).codec.nsp != p.nsp:
 				if s != nil {
 					s.Discard()
 				}
@@ -131,9 +131,9 @@ func (c *client) enter(p *packet, creds credentials, prog Program) {
 		c.flags |= formed
 	}
 	c.codec = e.room.codecOf(form)
-	e.room.cfg.Hub.Add(&c.Client, &e.socket.Conn, c, c.codec.wire(), e.app)
-	if e.user != nil {
-		if err := c.Identify(e.user); err != nil {
+	e.room.cfg.Hub.Add(&c.Client, &e.socket.Conn, c, c.codec.wire(), e.App)
+	if e.User != nil {
+		if err := c.Identify(e.User); err != nil {
 			c.refuse(err.Message, appendError(nil, err))
 			return
 		}
@@ -144,6 +144,10 @@ func (c *client) enter(p *packet, creds credentials, prog Program) {
 	token := creds.token
 	if token == "" && p.query != "" {
 		token = query(p.query).Get("token")
+	}
+	if token == "" && e.Denied != nil {
+		c.refuse(e.Denied.Message, appendError(nil, e.Denied))
+		return
 	}
 	if token == "" {
 		c.ask()

@@ -33,18 +33,16 @@ const (
 type engine struct {
 	socket socket.Socket
 	room   *Room
-	app    *hub.App
-	user   *hub.User       // of the handshake; nil: anonymous
-	end    socket.Releaser // nil: nobody counts connections
-	hs     *Handshake      // nil unless programs may want to see it
-	poll   *polling        // of who began with polling; see polling.up
-	part   *part           // a packet whose attachments are on their way
-	more   []*client       // behind the first
-	due    int64           // Unix milliseconds: of the next ping, or by when its pong, or of EIO 3 the client's, must be there
-	by     int64           // by when a namespace must be connected, or the attachments be there; 0: neither is awaited
-	holds  int32           // reasons not to read
-	flags  uint8
-	first  client // most connections have no other
+	Peer
+	end   socket.Releaser // nil: nobody counts connections
+	poll  *polling        // of who began with polling; see polling.up
+	part  *part           // a packet whose attachments are on their way
+	more  []*client       // behind the first
+	due   int64           // Unix milliseconds: of the next ping, or by when its pong, or of EIO 3 the client's, must be there
+	by    int64           // by when a namespace must be connected, or the attachments be there; 0: neither is awaited
+	holds int32           // reasons not to read
+	flags uint8
+	first client // most connections have no other
 }
 
 const (
@@ -60,13 +58,21 @@ type part struct {
 	got [][]byte
 }
 
+// Peer is who a connection is of, as its handshake says.
+type Peer struct {
+	App       *hub.App
+	User      *hub.User  // nil: anonymous
+	Denied    *hub.Error // nil: it may connect without a token; otherwise why not
+	Handshake *Handshake // nil where there is no program to see it
+}
+
 // Conn is a session's place for a connection that begins as a WebSocket: it must take a handshake's place, or be
 // attached, before Start.
 type Conn struct{ e engine }
 
-// New makes a place for a session. hs may be nil where the room has no programs.
-func (r *Room) New(q Query, hs *Handshake) *Conn {
-	c := &Conn{engine{room: r, hs: hs}}
+// New makes a place for a session.
+func (r *Room) New(q Query, peer Peer) *Conn {
+	c := &Conn{engine{room: r, Peer: peer}}
 	if q.EIO3 {
 		c.e.flags |= eio3
 	}
@@ -76,10 +82,10 @@ func (r *Room) New(q Query, hs *Handshake) *Conn {
 // Loop returns the connection to attach, and its handler.
 func (c *Conn) Loop() (*loop.Conn, loop.Handler) { return &c.e.socket.Conn, &c.e.socket }
 
-// Start begins the session: on the loop, after the handshake's answer was sent. u is nil for anonymous clients; end,
-// which may be nil, is told when the connection has ended.
-func (c *Conn) Start(app *hub.App, u *hub.User, end socket.Releaser) {
-	c.e.app, c.e.user, c.e.end = app, u, end
+// Start begins the session: on the loop, after the handshake's answer was sent. end, which may be nil, is told when the
+// connection has ended.
+func (c *Conn) Start(end socket.Releaser) {
+	c.e.end = end
 	c.e.open(c.e.room.newSID(), "[]")
 	c.e.socket.Start(c.e.room.socket, &c.e, false)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/stacksjs/realtime-go/internal/jsontext"
 )
@@ -180,6 +181,17 @@ func reserved(name string) bool {
 	return false
 }
 
+// CheckEvent says what is wrong with the name of an event that a program sends or takes.
+func CheckEvent(name string) error {
+	switch {
+	case reserved(name):
+		return fmt.Errorf("the event name %q is reserved", name)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("the event name %q is not valid UTF-8", name)
+	}
+	return nil
+}
+
 // appendHead appends everything before the JSON: type, attachments, namespace, id. blobs counts for binary kinds only.
 func appendHead(dst []byte, k kind, blobs int, nsp string, id uint64, hasID bool) []byte {
 	dst = append(dst, byte(k))
@@ -231,6 +243,14 @@ func stringEnd(s string) int {
 	return len(s)
 }
 
+// Check tells whether a client would find each of the attachments, once, and nothing else that looks like one.
+func (a Args) Check() error { return placeholders(a.JSON, len(a.Blobs)) }
+
+// EachPlaceholder calls each with the place and the number of every placeholder in data, which is valid JSON.
+func EachPlaceholder(data string, each func(from, to, num int) error) error {
+	return eachPlaceholder(data, each)
+}
+
 // placeholders checks that data, valid JSON of a binary packet with n attachments, has one placeholder for each of them
 // and no other.
 func placeholders(data string, n int) error {
@@ -274,8 +294,9 @@ func eachPlaceholder(data string, each func(from, to, num int) error) error {
 			i += size
 		case '"':
 			end := i + stringEnd(data[i:])
-			if data[i:end] == `"_placeholder"` {
-				if v, ok := strings.CutPrefix(space(data[end:]), ":"); ok && strings.HasPrefix(space(v), "true") {
+			if v, ok := strings.CutPrefix(space(data[end:]), ":"); ok && strings.HasPrefix(space(v), "true") {
+				// Clients look at the decoded name.
+				if name, _ := jsontext.Value(data[i:end]).Text(); name == "_placeholder" {
 					return errors.New("a placeholder is not of the form {\"_placeholder\":true,\"num\":0}")
 				}
 			}

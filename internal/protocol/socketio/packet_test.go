@@ -206,6 +206,7 @@ func TestEveryAttachmentHasOnePlaceholder(t *testing.T) {
 		{`["a",{"_placeholder":true,"num":99999999999999999999}]`, 1, `a placeholder is not of the form {"_placeholder":true,"num":0}`},
 		{`["a",{"_placeholder":true,"num":0,"x":1}]`, 1, `a placeholder is not of the form {"_placeholder":true,"num":0}`},
 		{`["a",{"x":1,"_placeholder" : true,"num":0}]`, 1, `a placeholder is not of the form {"_placeholder":true,"num":0}`},
+		{`["a",{"\u005fplaceholder":true,"num":0}]`, 1, `a placeholder is not of the form {"_placeholder":true,"num":0}`},
 		{`["a",{"_placeholder":true,"_placeholder":true}]`, 1, `a placeholder is not of the form {"_placeholder":true,"num":0}`},
 	} {
 		err := placeholders(tc.data, tc.n)
@@ -286,8 +287,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// checkPlaceholders compares placeholders with a walk over the decoded tree. That one knows what escapes in a name mean,
-// duplicate fields and other numbers; so it only knows what must be refused.
+// checkPlaceholders compares placeholders with a walk over the decoded tree, which is what a client looks at. Of fields
+// given twice it sees one only, so that there it may find less.
 func checkPlaceholders(t *testing.T, data string, n int) {
 	if placeholders(data, n) != nil {
 		return
@@ -305,7 +306,11 @@ func checkPlaceholders(t *testing.T, data string, n int) {
 				walk(x)
 			}
 		case map[string]any:
-			if num, ok := v["num"].(float64); ok && v["_placeholder"] == true && len(v) == 2 {
+			if v["_placeholder"] == true {
+				num, ok := v["num"].(float64)
+				if !ok {
+					num = -1
+				}
 				seen[num]++
 			}
 			for _, x := range v {
@@ -314,11 +319,7 @@ func checkPlaceholders(t *testing.T, data string, n int) {
 		}
 	}
 	walk(tree)
-	if strings.ContainsRune(data, '\\') {
-		return
-	}
 	for i := range n {
-		// Fields given twice hide what stood first.
 		if seen[float64(i)] > 1 {
 			t.Fatalf("%s: placeholder %d stands %d times", data, i, seen[float64(i)])
 		}

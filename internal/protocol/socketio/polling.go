@@ -59,10 +59,13 @@ var (
 	noopFrame  = ws.AppendFrame(nil, ws.OpText, []byte("6"))
 )
 
-// Polling begins a session by HTTP requests on loop l, and answers the first of them. u is nil for anonymous clients;
-// end, which may be nil, is told when the session has ended. hs may be nil where the room has no programs.
-func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q Query, app *hub.App, u *hub.User, hs *Handshake, end socket.Releaser, started func(stop func(*hub.Error))) *Error {
-	e := &engine{room: r, app: app, user: u, end: end, hs: hs, poll: &polling{loop: l, sid: r.newSID(), addr: req.RemoteAddr, query: q}}
+// Polling begins a session by HTTP requests on loop l, and answers the first of them. end, which may be nil, is told when
+// the session has ended; started, on the loop, when it has begun.
+func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q Query, peer Peer, end socket.Releaser, started func(stop func(*hub.Error))) *Error {
+	e := &engine{room: r, Peer: peer, end: end, poll: &polling{loop: l, sid: r.newSID(), addr: req.RemoteAddr, query: q}}
+	if r.cfg.Cookie != "" {
+		http.SetCookie(w, &http.Cookie{Name: r.cfg.Cookie, Value: e.poll.sid, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	}
 	if q.EIO3 {
 		e.flags |= eio3
 	}
@@ -81,7 +84,7 @@ func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q
 		if end != nil {
 			end.Release()
 		}
-		return errRequest
+		return ErrRequest
 	}
 	return e.speak(w, req, g)
 }
@@ -94,15 +97,15 @@ func (r *Room) forget(e *engine) {
 	}
 }
 
-// Serve answers a request of a session. read reads the request's body, of at most MaxPayload bytes.
-func (r *Room) Serve(w http.ResponseWriter, req *http.Request, q Query, read func() ([]byte, error)) *Error {
+// Go answers a further request of a session. read reads the request's body, of at most MaxPayload bytes.
+func (r *Room) Go(w http.ResponseWriter, req *http.Request, q Query, read func() ([]byte, error)) *Error {
 	e := r.session(q.SID)
 	if e == nil {
 		return errSID
 	}
 	switch {
 	case q.EIO3 != e.poll.query.EIO3:
-		return errRequest
+		return ErrRequest
 	case req.Method == http.MethodGet:
 		g := &get{make(chan []byte, 1)}
 		if !e.onLoop(e.poll.loop, func() { e.poll.serve(e, g) }) {
@@ -112,7 +115,7 @@ func (r *Room) Serve(w http.ResponseWriter, req *http.Request, q Query, read fun
 	case req.Method == http.MethodPost:
 		return e.hear(w, req, read)
 	}
-	return errRequest
+	return ErrRequest
 }
 
 // serve is a GET: it is answered at once, or waits.
@@ -186,7 +189,7 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 	select {
 	case f, ok := <-g.frames:
 		if !ok {
-			return errRequest
+			return ErrRequest
 		}
 		frames = f
 	case <-req.Context().Done():
@@ -253,14 +256,14 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 				e.close(0, "", errors.New("two requests at once"))
 			}
 		})
-		return errRequest
+		return ErrRequest
 	}
 	defer p.posting.Store(false)
 	kind := req.Header.Get("Content-Type")
 	binary := kind == "application/octet-stream"
 	if binary && !p.query.EIO3 {
 		e.fail(p, "a body of binary data")
-		return errRequest
+		return ErrRequest
 	}
 	b, err := read()
 	if err != nil {
@@ -269,7 +272,7 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 			return nil
 		}
 		e.onLoop(p.loop, func() { e.socket.Abort(io.ErrUnexpectedEOF) })
-		return errRequest
+		return ErrRequest
 	}
 	in := &body{done: make(chan struct{})}
 	take := func(blob bool, data []byte) error {
@@ -286,7 +289,7 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 	}
 	if err != nil {
 		e.fail(p, err.Error())
-		return errRequest
+		return ErrRequest
 	}
 	refused := false
 	if !e.onLoop(p.loop, func() {
@@ -306,7 +309,7 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 	case <-ctx.Done(): // they wait behind the program
 	}
 	if refused {
-		return errRequest
+		return ErrRequest
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html")

@@ -13,13 +13,16 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"log/slog"
+	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/socket"
 )
@@ -29,8 +32,8 @@ type Config struct {
 	Hub    *hub.Hub
 	Loops  []*loop.Loop
 	Logger *slog.Logger
-	// Programs are the namespaces that the embedding program has; nil: there is only "/", for channels.
-	Programs func(namespace string) Program
+	// App is the one of targets that name none.
+	App func() *hub.App
 	// Authenticate turns a token into an identity. Nil: there are no tokens.
 	Authenticate func(ctx context.Context, token string) (*hub.User, error)
 	// EventNamespace stands before the names of the program's own events in Echo's form.
@@ -39,6 +42,8 @@ type Config struct {
 	Recovery time.Duration
 	// EIO3 lets clients of Engine.IO 3 in.
 	EIO3 bool
+	// Cookie names a cookie with the session id, for load balancers; empty: there is none.
+	Cookie string
 	// PingInterval and PingTimeout are the heartbeat. (Engine.IO protocol, "Heartbeat".)
 	PingInterval, PingTimeout time.Duration
 	ConnectTimeout            time.Duration // until the first namespace
@@ -62,6 +67,8 @@ type Room struct {
 	ackIDs atomic.Uint64
 	calls  atomic.Int64
 	codecs sync.Map // codec to *codec
+	// programs are the namespaces that the embedding program has; nil: there is only "/", for channels.
+	programs func(namespace string) Program
 
 	mu       sync.Mutex
 	sessions map[string]*engine // guarded by mu: those that began with polling, by session id
@@ -76,6 +83,10 @@ func NewRoom(cfg Config) *Room {
 	r.socket = socket.NewConfig(cfg.MaxPayload, never, never, closeGrace)
 	return r
 }
+
+// Serve gives the room the namespaces of the embedding program, which finds them by name; nil where there is none. Without,
+// there is only "/", for channels. Before anybody connects.
+func (r *Room) Serve(programs func(namespace string) Program) { r.programs = programs }
 
 // closeGrace is how long the peer may take to close its side once we have.
 const closeGrace = 5 * time.Second
@@ -133,8 +144,8 @@ func (r *Room) codecOf(c codec) *codec {
 
 // program is the embedding program's part of a namespace, and whether there is such a namespace at all.
 func (r *Room) program(nsp string) (p Program, exists bool) {
-	if r.cfg.Programs != nil {
-		p = r.cfg.Programs(nsp)
+	if r.programs != nil {
+		p = r.programs(nsp)
 	}
 	return p, p != nil || nsp == "/"
 }
@@ -158,12 +169,27 @@ var (
 	errTransport = &Error{0, "Transport unknown"}
 	errSID       = &Error{1, "Session ID unknown"}
 	// ErrMethod: a handshake that is not GET.
-	ErrMethod  = &Error{2, "Bad handshake method"}
-	errRequest = &Error{3, "Bad request"}
+	ErrMethod = &Error{2, "Bad handshake method"}
+	// ErrRequest: the request does not fit the session, or is none of the protocol's.
+	ErrRequest = &Error{3, "Bad request"}
 	errVersion = &Error{5, "Unsupported protocol version"}
 )
 
 func (e *Error) Error() string { return e.Message }
+
+// Status is that of the response with the error.
+func (e *Error) Status() int {
+	if e.Code == 4 {
+		return http.StatusForbidden
+	}
+	return http.StatusBadRequest
+}
+
+// Body is the content of the response with the error.
+func (e *Error) Body() []byte {
+	b := strconv.AppendInt([]byte(`{"code":`), int64(e.Code), 10)
+	return append(jsontext.AppendString(append(b, `,"message":`...), e.Message), '}')
+}
 
 // Forbidden is Engine.IO's refusal of what is not allowed, with our own words.
 func Forbidden(why string) *Error { return &Error{4, why} }

@@ -33,10 +33,10 @@ type Socket struct {
 // newSocket makes the handle of a client that has an id.
 func newSocket(c *client, p *packet, recovered bool) *Socket {
 	e := c.e
-	s := &Socket{room: e.room, loop: e.socket.Loop(), client: c, id: c.ID().String(), app: e.app, nsp: p.nsp, recovered: recovered}
+	s := &Socket{room: e.room, loop: e.socket.Loop(), client: c, id: c.ID().String(), app: e.App, nsp: p.nsp, recovered: recovered}
 	hs := Handshake{}
-	if e.hs != nil {
-		hs = *e.hs
+	if e.Handshake != nil {
+		hs = *e.Handshake
 	}
 	if len(p.data) > 0 && p.data[0] == '{' {
 		hs.Auth = p.data
@@ -58,6 +58,9 @@ func newSocket(c *client, p *packet, recovered bool) *Socket {
 
 // ID is the socket's id, "123.456".
 func (s *Socket) ID() string { return s.id }
+
+// Room is where it and all others are.
+func (s *Socket) Room() *Room { return s.room }
 
 // App is the application the socket belongs to.
 func (s *Socket) App() *hub.App { return s.app }
@@ -287,12 +290,15 @@ func (c *client) expel(connection bool) {
 // Emit sends an event to the target's sockets, in the order of the calls of one goroutine. It waits, within ctx, while
 // a loop is overloaded, and never for a client.
 func (r *Room) Emit(ctx context.Context, t Target, event string, args Args) error {
-	e := t.emission()
+	e := r.emission(t)
 	e.Payload, e.Bytes, e.Keep = &emitted{name: event, args: args, forNow: t.Volatile}, args.size(event), !t.Volatile
 	return r.cfg.Hub.Emit(ctx, e)
 }
 
-func (t *Target) emission() *hub.Emission {
+func (r *Room) emission(t Target) *hub.Emission {
+	if t.App == nil {
+		t.App = r.cfg.App()
+	}
 	return &hub.Emission{App: t.App, Space: t.Namespace, Rooms: t.Rooms, Except: t.Except, Volatile: t.Volatile}
 }
 
@@ -310,7 +316,7 @@ func (r *Room) EmitAck(ctx context.Context, t Target, event string, args Args) (
 			loops = -1
 		}
 	}
-	e := t.emission()
+	e := r.emission(t)
 	e.Payload, e.Bytes = &emitted{name: event, args: args, id: id, hasID: true}, args.size(event)
 	e.Reached = func(cs []*hub.Client) {
 		mine := programmedOnly(cs)
@@ -370,7 +376,7 @@ func (r *Room) visit(ctx context.Context, t Target, f func(*client)) error {
 	var open atomic.Int32
 	open.Store(int32(len(r.cfg.Loops)))
 	all := make(chan struct{})
-	e := t.emission()
+	e := r.emission(t)
 	e.Reached = func(cs []*hub.Client) {
 		for _, c := range programmedOnly(cs) {
 			f(c)

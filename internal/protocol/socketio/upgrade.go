@@ -17,18 +17,27 @@ type probe struct {
 	moved  bool // the session has the connection now
 }
 
-// Probe makes a place for a WebSocket that names a session, and says on which loop it must be attached; ok is false when
-// there is no such session, or it is polling no longer.
-func (r *Room) Probe(q Query) (c *loop.Conn, h loop.Handler, l *loop.Loop, begin func(), ok bool) {
-	e := r.session(q.SID)
-	if e == nil || q.EIO3 != e.poll.query.EIO3 {
-		return nil, nil, nil, nil, false
-	}
-	p := &probe{e: e}
-	return &p.Conn, p, e.poll.loop, p.begin, true
+// Probe is a place for a WebSocket that names a session.
+type Probe struct {
+	Conn    *loop.Conn
+	Handler loop.Handler
+	Loop    *loop.Loop // where it must be attached
+	Begin   func()     // to be called there, when the handshake was answered
 }
 
-// begin is called on the loop, when the handshake was answered.
+// Probe makes a place for a WebSocket that names a session.
+func (r *Room) Probe(q Query) (*Probe, *Error) {
+	e := r.session(q.SID)
+	if e == nil {
+		return nil, errSID
+	}
+	if q.EIO3 != e.poll.query.EIO3 {
+		return nil, ErrRequest
+	}
+	p := &probe{e: e}
+	return &Probe{&p.Conn, p, e.poll.loop, p.begin}, nil
+}
+
 func (p *probe) begin() {
 	if p.e.flags&over != 0 || p.e.poll.up || p.e.poll.probe != nil {
 		p.bye("there is no such session, or it has a WebSocket already")
