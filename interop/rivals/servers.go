@@ -71,7 +71,7 @@ var servers = []server{
 		},
 	},
 	{
-		name: "ours Socket.IO", group: socketIO, token: ourToken(), except: true, variant: speakSocketIO,
+		name: "ours Socket.IO", group: socketIO, http: true, token: ourToken(), except: true, variant: speakSocketIO,
 		prepare: func(ctx context.Context, e env) error {
 			if err := buildOurs(ctx, e); err != nil {
 				return err
@@ -141,7 +141,7 @@ func serveOurs(e env, port int, tls bool) ([]string, error) {
 }
 
 func serveOursSocketIO(e env, port int, tls bool) ([]string, error) {
-	return serveWith(e, port, "driver: socket\nprotocols: [socketio]\n")
+	return serveWith(e, port, "driver: bun\nprotocols: [ws, pusher, socketio]\n")
 }
 
 func serveWith(e env, port int, config string) ([]string, error) {

@@ -44,8 +44,8 @@ func rows(d time.Duration) []row {
 	}
 	return []row{
 		{name: "1×1000 saturate", groups: []group{embedded, pusher, socketIO}, config: fanout(bench.Config{}), costs: fast},
-		{name: "1×1000 saturate, 100 publishers over HTTP by 10", groups: []group{pusher}, config: fanout(overHTTP(100)), costs: fast},
-		{name: "1×1000 saturate, 8 publishers over HTTP by 10", groups: []group{pusher}, config: fanout(overHTTP(8)), costs: fast},
+		{name: "1×1000 saturate, 100 publishers over HTTP by 10", groups: []group{pusher, socketIO}, config: fanout(overHTTP(100)), costs: fast},
+		{name: "1×1000 saturate, 8 publishers over HTTP by 10", groups: []group{pusher, socketIO}, config: fanout(overHTTP(8)), costs: fast},
 		{name: "1×10 saturate", groups: []group{socketIO}, config: fanout(bench.Config{Subscribers: 10}), costs: fast},
 		{name: "1000×10 saturate", config: fanout(bench.Config{Channels: 1000, Subscribers: 10}), costs: fast},
 		{name: "1×1000 at 20/s", config: fanout(bench.Config{Rate: 20}), costs: paced},
@@ -75,7 +75,7 @@ func shortRows() []row {
 	}
 	return []row{
 		{name: "1×50", groups: []group{embedded, pusher, socketIO}, config: fanout(bench.Config{Subscribers: 50, Messages: 5120})},
-		{name: "1×50 over HTTP", groups: []group{pusher}, config: fanout(bench.Config{Subscribers: 50, Messages: 5000, Publish: bench.HTTP, Publishers: 4, Batch: 10})},
+		{name: "1×50 over HTTP", groups: []group{pusher, socketIO}, config: fanout(bench.Config{Subscribers: 50, Messages: 5000, Publish: bench.HTTP, Publishers: 4, Batch: 10})},
 		{name: "50×4, two publishers", groups: []group{socketIO}, config: fanout(bench.Config{Channels: 50, Subscribers: 4, Publishers: 2, Messages: 5000})},
 		{name: "8 of 20 channels", groups: []group{socketIO}, config: fanout(bench.Config{Channels: 20, Subscribers: 16, PerConn: 8, Messages: 5000})},
 		{name: "1×50 except one", groups: []group{socketIO}, except: true, config: fanout(bench.Config{Subscribers: 50, Messages: 5000, Except: true})},
