@@ -332,6 +332,9 @@ func (a *Auth) MustWait(r *http.Request, token string) bool {
 	return a.identify != nil || a.tokens != nil && (token != "" || bearer(r) != "")
 }
 
+// TakesTokens reports whether JWT was called.
+func (a *Auth) TakesTokens() bool { return a.tokens != nil }
+
 // Token returns the user that a JWT speaks of: how a connection gets an identity after it was opened, or renews it.
 // The error is a [*Refusal].
 func (a *Auth) Token(ctx context.Context, token string) (*User, error) {

@@ -27,21 +27,23 @@ import (
 // Config is what a file and the environment say, checked. It is not changed after Load, and may be read concurrently.
 // Printed in any way, it shows no secret.
 type Config struct {
-	// Which driver sends: `bun` (the embedded server, plain JSON over WebSocket at /ws), `pusher` (hosted Pusher
-	// Channels or a server like it, over HTTP), `log` or `null`. Default: `bun`.
+	// Which driver sends: `bun` (the embedded server, plain JSON over WebSocket at /ws), `socket` (the embedded server,
+	// Socket.IO at /socket.io/), `pusher` (hosted Pusher Channels or a server like it, over HTTP), `log` or `null`.
+	// Default: `bun`.
 	Driver string `yaml:"driver"`
-	// What clients of the embedded server may speak: `ws` (plain JSON over WebSocket) and `pusher` (pusher-js, Laravel
-	// Echo). Default: `ws`; without a file all of them.
+	// What clients of the embedded server may speak: `ws` (plain JSON over WebSocket), `pusher` (pusher-js, Laravel
+	// Echo) and `socketio` (socket.io-client, Laravel Echo). Default: `ws`, with driver socket `socketio`, which it always
+	// speaks; without a file all of them.
 	Protocols []string `yaml:"protocols,omitempty"`
-	// The embedded server of driver bun: where it listens and how.
+	// The embedded server of drivers bun and socket: where it listens and how.
 	Server Server `yaml:"server,omitempty"`
 	// The same address under the driver's name.
 	Bun Address `yaml:"bun,omitempty"`
-	// The credentials of the default application, with driver bun of the one served, and with driver pusher of the one
+	// The credentials of the default application, with drivers bun and socket of the one served, and with driver pusher of the one
 	// sent to and where that is.
 	Pusher Pusher `yaml:"pusher,omitempty"`
-	// For driver socket, which this build does not have; read by nothing else.
-	Socket Address `yaml:"socket,omitempty"`
+	// How Socket.IO is spoken.
+	Socket Socket `yaml:"socket,omitempty"`
 	// The applications served, apart from each other in everything. `pusher` stands before them; without either
 	// there is one with the id "1" and no keys, which takes no signatures.
 	Apps []Application `yaml:"apps,omitempty"`
@@ -95,6 +97,29 @@ type Address struct {
 	Host string `yaml:"host,omitempty"`
 	// As in `server`.
 	Port Port `yaml:"port,omitempty"`
+}
+
+// Socket is how Socket.IO is spoken: server.SocketIOConfig.
+type Socket struct {
+	// With driver socket the same as `server.host`.
+	Host string `yaml:"host,omitempty"`
+	// With driver socket the same as `server.port`.
+	Port Port `yaml:"port,omitempty"`
+	// Where clients connect. Default: `/socket.io/`, as theirs.
+	Path string `yaml:"path,omitempty"`
+	// Whether clients of Socket.IO 2 may connect (Engine.IO 3). Default: false.
+	EIO3 bool `yaml:"eio3,omitempty"`
+	// How long a client may be away and get what it missed; every event then has one more argument, the last. Default: 2m.
+	// -1: not at all.
+	Recovery Duration `yaml:"recovery,omitempty"`
+	// The name of a cookie with the session id, for load balancers that want one. Default: there is none.
+	Cookie string `yaml:"cookie,omitempty"`
+	// The time between heartbeats. Default: 25s.
+	PingInterval Duration `yaml:"pingInterval,omitempty"`
+	// How long a client may take to answer one. Default: 20s.
+	PingTimeout Duration `yaml:"pingTimeout,omitempty"`
+	// One message of a client, and one polling request. Default: 1000000.
+	MaxPayload Size `yaml:"maxPayload,omitempty"`
 }
 
 // Pusher is an application as Pusher's SDKs are configured.

@@ -57,7 +57,7 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 		{"unknown inner key", "server:\n  prot: 1\n", `realtime.yaml:2: unknown key "server.prot": the nearest is "server.port"`},
 		{"key of another section", "origins: [x]\n", `realtime.yaml:1: unknown key "origins": the nearest is "server.origins"`},
 		{"unknown key of a list", "apps:\n  - id: a\n  - id: b\n    secrt: x\n", `realtime.yaml:4: unknown key "apps[1].secrt": the nearest is "apps[1].secret"`},
-		{"unknown driver", "\ndriver: sockets\n", `realtime.yaml:2: driver "sockets" is unknown: there are bun, pusher, log, null`},
+		{"unknown driver", "\ndriver: sockets\n", `realtime.yaml:2: driver "sockets" is unknown: there are bun, socket, pusher, log, null`},
 		{"no credentials", "\ndriver: pusher\n", strings.Join([]string{
 			`realtime.yaml:2: pusher.appId (or PUSHER_APP_ID) is missing: driver pusher needs appId, key and secret`,
 			`realtime.yaml:2: pusher.key (or PUSHER_APP_KEY) is missing: driver pusher needs appId, key and secret`,
@@ -71,7 +71,8 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 			`realtime.yaml:10: pusher.timeout must not be negative`,
 			`realtime.yaml:11: pusher.batchWindow must not be negative`}, "\n")},
 		{"two schemes", "pusher:\n  useTLS: true\n  scheme: http\n", `realtime.yaml:3: pusher.scheme is "http" and pusher.useTLS true: keep one`},
-		{"absent driver", "driver: socket\n", `realtime.yaml:1: driver "socket" is not in this build, which has bun, pusher, log, null`},
+		{"two addresses", "driver: socket\nsocket: {port: 3000}\nserver: {port: 4000}\n", `realtime.yaml:2: socket.port is 3000 and server.port 4000, and they mean the same: keep one`},
+		{"socket path", "driver: socket\nsocket: {path: \"/a?b\"}\n", `realtime.yaml:2: socket.path is "/a?b", and must be a path such as /socket.io/`},
 		{"port", "server:\n  port: 70000\n", `realtime.yaml:2: server.port must be a port from 1 to 65535, not "70000"`},
 		{"number", "limits: {connections: many}\n", `realtime.yaml:1: limits.connections must be a whole number, not "many"`},
 		{"bool", "auth:\n  anonymous: 1\n", `realtime.yaml:2: auth.anonymous must be true or false, not "1"`},
@@ -117,7 +118,7 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 			`realtime.yaml:2: server.port must be a port from 1 to 65535, not "0"`,
 			`realtime.yaml:3: unknown key "pusher.sekret": the nearest is "pusher.secret"`,
 			`realtime.yaml:4: unknown key "prot": the nearest is "server.port"`,
-			`realtime.yaml:1: driver "x" is unknown: there are bun, pusher, log, null`}, "\n")},
+			`realtime.yaml:1: driver "x" is unknown: there are bun, socket, pusher, log, null`}, "\n")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := Load(write(t, tt.text))
@@ -222,7 +223,7 @@ func TestEnvironmentIsOverTheFile(t *testing.T) {
 	}
 	t.Setenv("REALTIME_PORT", "http")
 	t.Setenv("REALTIME_DRIVER", "ably")
-	want := "REALTIME_PORT: server.port must be a port from 1 to 65535, not \"http\"\nREALTIME_DRIVER: driver \"ably\" is unknown: there are bun, pusher, log, null"
+	want := "REALTIME_PORT: server.port must be a port from 1 to 65535, not \"http\"\nREALTIME_DRIVER: driver \"ably\" is unknown: there are bun, socket, pusher, log, null"
 	if _, err = Load(path); fmt.Sprint(err) != want {
 		t.Errorf("the error is\n%v\nand should be\n%s", err, want)
 	}

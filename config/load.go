@@ -444,8 +444,7 @@ func editDistance(a, b string) int {
 
 // Drivers that this build has, and those it knows of.
 var (
-	drivers = []string{"bun", "pusher", "log", "null"}
-	absent  = []string{"socket"}
+	drivers = []string{"bun", "socket", "pusher", "log", "null"}
 
 	protocols       = []string{"ws", "pusher", "socketio"}
 	absentProtocols = []string{"sse"}
@@ -473,8 +472,6 @@ func (c *Config) check(unread []string) []error {
 	c.Driver = cmp.Or(c.Driver, "bun")
 	switch {
 	case slices.Contains(drivers, c.Driver):
-	case slices.Contains(absent, c.Driver):
-		fail("driver", "driver %q is not in this build, which has %s", c.Driver, strings.Join(drivers, ", "))
 	default:
 		fail("driver", "driver %.60q is unknown: there are %s", c.Driver, strings.Join(drivers, ", "))
 	}
@@ -489,14 +486,24 @@ func (c *Config) check(unread []string) []error {
 		}
 	}
 	s := &c.Server
-	if s.Host != "" && c.Bun.Host != "" && s.Host != c.Bun.Host && c.where["server.host"] != "REALTIME_HOST" {
-		fail("bun.host", "bun.host is %q and server.host %q, and they mean the same: keep one", c.Bun.Host, s.Host)
+	section, own := "bun", c.Bun // the same address under the driver's name
+	if c.Driver == "socket" {
+		section, own = "socket", Address{c.Socket.Host, c.Socket.Port}
+		if !slices.Contains(c.Protocols, "socketio") {
+			c.Protocols = append([]string{"socketio"}, c.Protocols...)
+		}
 	}
-	if s.Port != 0 && c.Bun.Port != 0 && s.Port != c.Bun.Port && c.where["server.port"] != "REALTIME_PORT" {
-		fail("bun.port", "bun.port is %d and server.port %d, and they mean the same: keep one", c.Bun.Port, s.Port)
+	if s.Host != "" && own.Host != "" && s.Host != own.Host && c.where["server.host"] != "REALTIME_HOST" {
+		fail(section+".host", "%s.host is %q and server.host %q, and they mean the same: keep one", section, own.Host, s.Host)
 	}
-	s.Host, s.Port = cmp.Or(s.Host, c.Bun.Host, "127.0.0.1"), cmp.Or(s.Port, c.Bun.Port, 6001)
-	c.Bun = Address{}
+	if s.Port != 0 && own.Port != 0 && s.Port != own.Port && c.where["server.port"] != "REALTIME_PORT" {
+		fail(section+".port", "%s.port is %d and server.port %d, and they mean the same: keep one", section, own.Port, s.Port)
+	}
+	s.Host, s.Port = cmp.Or(s.Host, own.Host, "127.0.0.1"), cmp.Or(s.Port, own.Port, 6001)
+	c.Bun, c.Socket.Host, c.Socket.Port = Address{}, "", 0
+	if strings.ContainsAny(c.Socket.Path, "{} ?#%") {
+		fail("socket.path", "socket.path is %.60q, and must be a path such as /socket.io/", c.Socket.Path)
+	}
 	if s.Path != "" && (s.Path == "/" || !strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "{} ?#")) {
 		fail("server.path", "server.path is %.60q, and must be a path such as /ws", s.Path)
 	}

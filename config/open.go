@@ -89,7 +89,7 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 		if app.Driver, err = pusher.New(c.pusher(o)); err != nil {
 			return nil, c.wrap(err)
 		}
-	case "bun":
+	case "bun", "socket":
 		cfg, err := c.server(o)
 		if err != nil {
 			return nil, err
@@ -184,6 +184,10 @@ func (c *Config) server(o options) (server.Config, error) {
 			MemberBytes: int(l.MemberBytes), AuthorizeTime: time.Duration(l.AuthorizeTime), Authorizing: l.Authorizing,
 			IdempotencyWindow: time.Duration(l.IdempotencyWindow), Ping: time.Duration(l.Ping), Pong: time.Duration(l.Pong),
 		},
+	}
+	cfg.SocketIO = server.SocketIOConfig{
+		Path: c.Socket.Path, EIO3: c.Socket.EIO3, Recovery: time.Duration(c.Socket.Recovery), Cookie: c.Socket.Cookie,
+		PingInterval: time.Duration(c.Socket.PingInterval), PingTimeout: time.Duration(c.Socket.PingTimeout), MaxPayload: int(c.Socket.MaxPayload),
 	}
 	for _, p := range c.Protocols {
 		cfg.Protocols = append(cfg.Protocols, server.Protocol(p))

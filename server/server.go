@@ -32,6 +32,7 @@ import (
 	"github.com/stacksjs/realtime-go/internal/protocol/socketio"
 	"github.com/stacksjs/realtime-go/internal/socket"
 	"github.com/stacksjs/realtime-go/internal/webhook"
+	io "github.com/stacksjs/realtime-go/socketio"
 )
 
 // Config of a Server. The zero value serves one application without keys: public channels for everybody of the same
@@ -63,6 +64,9 @@ type Config struct {
 	// Prefix stands before the paths of the Pusher protocol and its HTTP API, for clients that are told a wsPath and a
 	// httpPath: with "/realtime", /realtime/app/{key}. Empty: none.
 	Prefix string
+	// IO has the program's namespaces for Socket.IO clients, and what it does in them; New ends the time of registering.
+	// Nil: there is "/" alone, for channels.
+	IO *io.IO
 	// SocketIO says how Socket.IO is spoken.
 	SocketIO SocketIOConfig
 	// NoCompression refuses permessage-deflate (RFC 7692). Otherwise it is accepted without context takeover, so that a
@@ -89,6 +93,8 @@ type Config struct {
 	now func() time.Time
 	// after is the clock of the drain; nil means time.After.
 	after func(time.Duration) <-chan time.Time
+	// echo is socketio.Config.Echo.
+	echo bool
 	// grace is webhook.Config.Grace.
 	grace time.Duration
 }

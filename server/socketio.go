@@ -62,14 +62,22 @@ func (c SocketIOConfig) withDefaults() SocketIOConfig {
 // startSocketIO makes the room of that protocol, if it is spoken.
 func (s *Server) startSocketIO() error {
 	c, l := s.cfg.SocketIO, s.cfg.Limits
+	authenticate := s.authenticate
+	if !s.auth.TakesTokens() {
+		authenticate = nil
+	}
 	s.socketio = socketio.NewRoom(socketio.Config{
-		Hub: s.hub, Loops: s.loops, Logger: s.log, App: func() *hub.App { return s.apps.Load().first },
-		Authenticate: s.authenticate, EventNamespace: s.cfg.EventNamespace, Recovery: c.Recovery, EIO3: c.EIO3, Cookie: c.Cookie,
+		Hub: s.hub, Loops: s.loops, Logger: s.log, Echo: s.cfg.echo,
+		Authenticate: authenticate, EventNamespace: s.cfg.EventNamespace, Recovery: c.Recovery, EIO3: c.EIO3, Cookie: c.Cookie,
 		PingInterval: c.PingInterval, PingTimeout: c.PingTimeout, ConnectTimeout: c.ConnectTimeout, UpgradeTimeout: c.UpgradeTimeout,
 		MaxPayload: c.MaxPayload, Attachments: c.Attachments, Namespaces: 100, Acks: 4096, Waiting: 64,
 		CallTime: defaultTime(l.AuthorizeTime, 10*time.Second), Calls: defaultCount(l.Authorizing, 10_000),
 	})
-	return nil
+	if s.cfg.IO == nil {
+		return nil
+	}
+	s.socketio.Serve(s.cfg.IO.Program)
+	return s.cfg.IO.Attach(s.socketio, func() *hub.App { return s.apps.Load().first })
 }
 
 func defaultTime(d, or time.Duration) time.Duration {
@@ -121,8 +129,11 @@ func (s *Server) engineIO(r *http.Request, h *handshake) *refused {
 	return nil
 }
 
-// socketHandshake is what the program may want to know of a request.
+// socketHandshake is what the program may want to know of a request; nil where there is none to ask.
 func (s *Server) socketHandshake(r *http.Request) *socketio.Handshake {
+	if s.cfg.IO == nil {
+		return nil
+	}
 	return &socketio.Handshake{Header: r.Header, URL: r.URL.RequestURI(), Query: r.URL.Query(), Addr: r.RemoteAddr, Time: s.now()}
 }
 

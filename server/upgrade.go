@@ -199,6 +199,9 @@ func (s *Server) identify(ctx context.Context, r *http.Request, h *handshake, ke
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limits.Handshake)
 	defer cancel()
+	if h.protocol == SocketIO && !s.auth.TakesTokens() {
+		token = "" // it is the program's
+	}
 	u, err := s.auth.User(ctx, r, token)
 	if err != nil {
 		var no *auth.Refusal

@@ -24,7 +24,7 @@
 // An [*Error] is told to the client, and so is an auth.Refusal; of any other error it learns "internal error", and the
 // log has the rest. A client that asked for an acknowledgement gets one with the single argument
 // {"error":{"message":"…","data":…}}, and one whose connection OnConnect refuses gets connect_error with message and data.
-// Without an acknowledgement nobody can be told, and the log has all of it.
+// Without an acknowledgement nobody can be told. The log has what clients are told at debug level.
 //
 // # Values
 //

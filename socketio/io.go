@@ -22,13 +22,13 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// IO is a program's namespaces and what it does in them. Register first, serve then: everything that registers panics
-// once a server serves it, and must be called by one goroutine. What sends and asks may be called from many.
+// IO is a program's namespaces and what it does in them. Register first, make the server then: everything that registers
+// panics once a server has it, and must be called by one goroutine. What sends and asks may be called from many.
 type IO struct {
 	log        *slog.Logger
 	namespaces map[string]*Namespace
 	patterns   []*Namespace
-	served     atomic.Pointer[served] // nil until a server serves
+	served     atomic.Pointer[served] // nil until a server has them
 }
 
 // served is where io's sockets are.
@@ -51,8 +51,8 @@ func New(o Options) *IO {
 const maxNamespace = 200
 
 // Namespace returns the namespace of a name, the same one every time. A name begins with "/" and has at most 200 bytes,
-// without commas, question marks, space and control characters. It panics if the name is none, or new while a server
-// serves.
+// without commas, question marks, space and control characters. It panics if the name is none, or new when a server has
+// the namespaces already.
 func (io *IO) Namespace(name string) *Namespace {
 	if ns := io.namespaces[name]; ns != nil {
 		return ns
@@ -108,7 +108,7 @@ func (io *IO) find(name string) *Namespace {
 
 func (io *IO) registering(what string) {
 	if io.served.Load() != nil {
-		panic("socketio: " + what + " was called after a server began to serve")
+		panic("socketio: " + what + " was called after a server got the namespaces")
 	}
 }
 
@@ -135,10 +135,10 @@ func (io *IO) Program(namespace string) protocol.Program {
 }
 
 // Attach ends the time of registering: the sockets are in r, and where nothing else is said in the app that app returns.
-// It is for package server; an IO is served once.
+// It is for package server; only one server can have an IO.
 func (io *IO) Attach(r *protocol.Room, app func() *hub.App) error {
 	if !io.served.CompareAndSwap(nil, &served{r, app}) {
-		return errors.New("socketio: the namespaces are served by another server already")
+		return errors.New("socketio: the namespaces were given to another server already")
 	}
 	return nil
 }
@@ -292,8 +292,8 @@ func (p program) Event(ctx context.Context, s *protocol.Socket, name string, in 
 	case err != nil && told == nil:
 		p.ns.io.log.Warn("the program's handler of a Socket.IO event failed", "namespace", s.Namespace(), "event", name, "socket", s.ID(), "error", err)
 		told = &Error{Message: "internal error"}
-	case err != nil && answer == nil:
-		p.ns.io.log.Debug("a Socket.IO event was refused, and the client does not want to know", "namespace", s.Namespace(), "event", name, "socket", s.ID(), "error", err)
+	case err != nil:
+		p.ns.io.log.Debug("a Socket.IO event was refused", "namespace", s.Namespace(), "event", name, "socket", s.ID(), "error", err)
 	}
 	if answer == nil {
 		return

@@ -67,7 +67,7 @@ func TestNamespacesByPattern(t *testing.T) {
 	if err := io.Of("nowhere").Emit(ctx, "x"); err == nil || err.Error() != `socketio: emit "x": there is no namespace "nowhere"` {
 		t.Error(err)
 	}
-	if err := io.Of("/t-1").Emit(ctx, "x"); err == nil || err.Error() != `socketio: emit "x": no server serves the namespaces yet` {
+	if err := io.Of("/t-1").Emit(ctx, "x"); err == nil || err.Error() != `socketio: emit "x": no server has the namespaces yet` {
 		t.Error(err)
 	}
 }
@@ -109,19 +109,19 @@ func TestWhatCannotBeRegistered(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, f := range map[string]func(){
-		`socketio: OnConnect was called after a server began to serve`:         func() { ns.OnConnect(nil) },
-		`socketio: On("z") was called after a server began to serve`:           func() { On(ns, "z", ok) },
-		`socketio: Namespace("/new") was called after a server began to serve`: func() { io.Namespace("/new") },
-		`socketio: NamespaceFunc was called after a server began to serve`:     func() { io.NamespaceFunc(func(string) bool { return true }) },
+		`socketio: OnConnect was called after a server got the namespaces`:         func() { ns.OnConnect(nil) },
+		`socketio: On("z") was called after a server got the namespaces`:           func() { On(ns, "z", ok) },
+		`socketio: Namespace("/new") was called after a server got the namespaces`: func() { io.Namespace("/new") },
+		`socketio: NamespaceFunc was called after a server got the namespaces`:     func() { io.NamespaceFunc(func(string) bool { return true }) },
 	} {
 		if got := panics(f); got != want {
 			t.Errorf("%v, not %s", got, want)
 		}
 	}
 	if io.Namespace("/") != ns {
-		t.Error("a namespace that exists is another one while a server serves")
+		t.Error("a namespace that exists is another one when a server has them")
 	}
-	if err := io.Attach(&protocol.Room{}, nil); err == nil || err.Error() != "socketio: the namespaces are served by another server already" {
+	if err := io.Attach(&protocol.Room{}, nil); err == nil || err.Error() != "socketio: the namespaces were given to another server already" {
 		t.Errorf("attached twice: %v", err)
 	}
 	if p := io.Program("/"); p == nil || !p.Handles("x") || p.Handles("unknown") || io.Program("new") != nil {
@@ -284,15 +284,15 @@ func TestCallsThatCannotBe(t *testing.T) {
 		`socketio: emit "connect": the event name "connect" is reserved`:             all.Emit(ctx, "connect"),
 		`socketio: emit "x": args[0]: json: unsupported type: chan int`:              all.Emit(ctx, "x", make(chan int)),
 		`socketio: emit "x": To without rooms selects nobody`:                        all.To().Emit(ctx, "x"),
-		`socketio: emit "x": no server serves the namespaces yet`:                    all.Emit(ctx, "x"),
+		`socketio: emit "x": no server has the namespaces yet`:                       all.Emit(ctx, "x"),
 		`socketio: emit "y": the zero Target selects nothing`:                        second(Target{}.EmitWithAck(ctx, "y")),
 		`socketio: emit "newListener": the event name "newListener" is reserved`:     second(all.EmitWithAck(ctx, "newListener")),
-		`socketio: join: no server serves the namespaces yet`:                        all.Join(ctx, "r"),
+		`socketio: join: no server has the namespaces yet`:                           all.Join(ctx, "r"),
 		`socketio: leave: To without rooms selects nobody`:                           all.To().To("a").Leave(ctx, "r"),
 		`socketio: disconnect: the zero Target selects nothing`:                      Target{}.Disconnect(ctx, true),
 		`socketio: emit "x": "" is no name of a room: it is empty, or not UTF-8`:     all.To("").Emit(ctx, "x"),
 		`socketio: emit "x": "\xff" is no name of a room: it is empty, or not UTF-8`: all.Except("\xff").Emit(ctx, "x"),
-		`socketio: sockets: no server serves the namespaces yet`:                     second(all.Sockets(ctx)),
+		`socketio: sockets: no server has the namespaces yet`:                        second(all.Sockets(ctx)),
 	} {
 		if err == nil || err.Error() != want {
 			t.Errorf("%v, not %s", err, want)

@@ -60,7 +60,7 @@ func (t *Target) at() (*protocol.Room, error) {
 	}
 	at := t.io.served.Load()
 	if at == nil {
-		return nil, errors.New("no server serves the namespaces yet")
+		return nil, errors.New("no server has the namespaces yet")
 	}
 	t.t.App = at.app()
 	return at.room, nil

@@ -3,12 +3,17 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+	"time"
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/config"
@@ -17,13 +22,14 @@ import (
 )
 
 type serve struct {
-	Demo      bool     `help:"Serve the demo instead: a page, for this machine only, whose order form broadcasts to the listeners beside it."`
-	Config    string   `placeholder:"FILE" help:"Serve what this file says (docs/configuration.md). Without it: public channels only, to pages of the server's own origin, on this machine."`
-	Addr      string   `placeholder:"HOST:PORT" help:"Listen here, whatever the file says (without either, 127.0.0.1:6001)."`
-	Origin    []string `placeholder:"ORIGIN" help:"Web pages' origins that may connect besides the file's, such as https://shop.example."`
-	AppID     string   `placeholder:"ID" help:"The app whose key --app-key is (1)."`
-	AppKey    string   `placeholder:"KEY" help:"The key with which programs may publish, and sign for clients."`
-	AppSecret string   `placeholder:"SECRET" help:"The key's secret. Other users of this machine can see it here; in $$PUSHER_APP_SECRET they cannot."`
+	Demo        bool     `help:"Serve the demo instead: a page, for this machine only, whose order form broadcasts to the listeners beside it."`
+	Conformance string   `enum:",socketio" default:"" placeholder:"SUITE" help:"Serve what the conformance suites of a protocol run against instead: socketio, at /engine.io/ and /socket.io/."`
+	Config      string   `placeholder:"FILE" help:"Serve what this file says (docs/configuration.md). Without it: public channels only, to pages of the server's own origin, on this machine."`
+	Addr        string   `placeholder:"HOST:PORT" help:"Listen here, whatever the file says (without either, 127.0.0.1:6001)."`
+	Origin      []string `placeholder:"ORIGIN" help:"Web pages' origins that may connect besides the file's, such as https://shop.example."`
+	AppID       string   `placeholder:"ID" help:"The app whose key --app-key is (1)."`
+	AppKey      string   `placeholder:"KEY" help:"The key with which programs may publish, and sign for clients."`
+	AppSecret   string   `placeholder:"SECRET" help:"The key's secret. Other users of this machine can see it here; in $$PUSHER_APP_SECRET they cannot."`
 }
 
 func (serve) Help() string {
@@ -48,6 +54,12 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 		}
 		return demo.Run(ctx, cmp.Or(c.Addr, "127.0.0.1:6001"), t.stdout)
 	}
+	if c.Conformance != "" {
+		if c.Config != "" || len(c.Origin) > 0 || c.AppID != "" || c.AppKey != "" || c.AppSecret != "" {
+			return usagef("--conformance has settings of its own: only --addr goes with it")
+		}
+		return conformance(ctx, cmp.Or(c.Addr, "127.0.0.1:6001"), t.stdout)
+	}
 	if (c.AppKey == "") != (c.AppSecret == "") {
 		return usagef("--app-key and --app-secret belong together")
 	}
@@ -55,8 +67,7 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 		return usagef("--app-id needs --app-key and --app-secret")
 	}
 	logger := slog.New(slog.NewTextHandler(t.stderr, nil))
-	tls := false
-	path := ""
+	scheme, path := "ws", "/ws"
 	app, err := config.Open(ctx, c.Config, nil, config.WithLogger(logger), config.WithServer(func(s *server.Config) {
 		s.Origins = append(s.Origins, c.Origin...)
 		if c.AppKey != "" {
@@ -66,7 +77,13 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 			}
 			s.Apps = append([]server.App{{ID: id, Keys: []auth.Key{{Key: c.AppKey, Secret: c.AppSecret}}}}, s.Apps...)
 		}
-		tls, path = s.CertFile != "", s.Path
+		path = cmp.Or(s.Path, path)
+		if len(s.Protocols) > 0 && !slices.Contains(s.Protocols, server.WebSocket) && slices.Contains(s.Protocols, server.SocketIO) {
+			scheme, path = "http", cmp.Or(s.SocketIO.Path, "/socket.io/")
+		}
+		if s.CertFile != "" {
+			scheme += "s"
+		}
 	}))
 	if err != nil {
 		return err
@@ -101,16 +118,41 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 	if err != nil {
 		return err
 	}
-	scheme := "ws"
-	if tls {
-		scheme = "wss"
-	}
-	if path == "" {
-		path = "/ws"
-	}
 	if _, err := fmt.Fprintf(t.stdout, "realtime serves %s://%s%s\n", scheme, ln.Addr(), path); err != nil {
 		ln.Close()
 		return err
 	}
 	return app.Server.Serve(ctx, ln)
+}
+
+// conformance serves what the official suites run against, until ctx ends.
+func conformance(ctx context.Context, addr string, out io.Writer) error {
+	handler, stop, err := server.Conformance()
+	if err != nil {
+		return err
+	}
+	web := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return errors.Join(err, stop(context.WithoutCancel(ctx)))
+	}
+	if _, err := fmt.Fprintf(out, "realtime serves http://%s for conformance suites\n", ln.Addr()); err != nil {
+		ln.Close()
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(ln) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	err = stop(end)
+	web.Close()
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil // nobody's data is lost
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"slices"
 
 	"github.com/stacksjs/realtime-go/internal/loop"
 )
@@ -115,11 +116,24 @@ func (h *Hub) Revoke(s Select, channel, why string) {
 			c.session.Unsubscribed(channel, errf(Revoked, "%s", why), nil)
 		}
 	})
+	h.eachSaved(s, func(_ *branch, s *Saved) {
+		s.subs = slices.DeleteFunc(s.subs, func(x savedSub) bool {
+			gone := x.local.ch.key.Name == channel
+			if gone {
+				s.letGo(x.local)
+			}
+			return gone
+		})
+	})
 }
 
 // Disconnect ends connections.
 func (h *Hub) Disconnect(s Select, why string) {
 	h.Each(s, func(c *Client) { c.session.Stop(errf(Revoked, "%s", why)) })
+	h.eachSaved(s, func(b *branch, s *Saved) {
+		b.forget(s)
+		s.release()
+	})
 }
 
 // Clients is how many clients a loop has; it runs on that loop.

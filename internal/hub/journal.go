@@ -183,22 +183,42 @@ func (b *branch) forget(s *Saved) {
 	b.hub.away.Delete(s.id)
 }
 
+// eachSaved runs f on every client selected that is away, on the loop it was on.
+func (h *Hub) eachSaved(sel Select, f func(*branch, *Saved)) {
+	if h.cfg.Recovery <= 0 {
+		return
+	}
+	for _, b := range h.branches {
+		b.loop.Post(loop.Func(func(*loop.Loop) {
+			for _, s := range b.saved {
+				if s.app.ID == sel.App && (sel.Socket != "" && s.id.String() == sel.Socket || sel.User != "" && s.user != nil && s.user.ID == sel.User) {
+					f(b, s)
+				}
+			}
+		}), 0)
+	}
+}
+
 // release lets the channels go that were kept for a client.
 func (s *Saved) release() {
-	h := s.branch.hub
 	for _, x := range s.subs {
-		lo, ch := x.local, x.local.ch
-		hm := h.home(ch.key)
-		hm.mu.Lock()
-		lo.saved--
-		ch.saved--
-		if lo.saved == 0 && len(lo.groups) == 0 {
-			ch.locals[s.branch.index()] = nil
-		}
-		if ch.idle() {
-			delete(hm.channels, ch.key)
-		}
-		hm.mu.Unlock()
+		s.letGo(x.local)
+	}
+	s.subs = nil
+}
+
+func (s *Saved) letGo(lo *local) {
+	ch := lo.ch
+	hm := s.branch.hub.home(ch.key)
+	hm.mu.Lock()
+	defer hm.mu.Unlock()
+	lo.saved--
+	ch.saved--
+	if lo.saved == 0 && len(lo.groups) == 0 {
+		ch.locals[s.branch.index()] = nil
+	}
+	if ch.idle() {
+		delete(hm.channels, ch.key)
 	}
 }
 
@@ -263,6 +283,9 @@ func (s *Saved) Data() any { return s.data }
 
 // ID is the client's id, which it keeps.
 func (s *Saved) ID() ID { return s.id }
+
+// User is the client's identity; nil if it had none.
+func (s *Saved) User() *User { return s.user }
 
 // App is the client's application.
 func (s *Saved) App() *App { return s.app }

@@ -91,7 +91,7 @@ func (e *engine) connect(p packet) {
 				if s != nil {
 					s.Discard()
 				}
-			case s == nil || s.App() != e.App || s.Data().(*kept).codec.nsp != p.nsp:
+			case s == nil || s.App() != e.App || s.Data().(*kept).codec.nsp != p.nsp || another(e.User, s.User()):
 				if s != nil {
 					s.Discard()
 				}
@@ -104,6 +104,11 @@ func (e *engine) connect(p packet) {
 		return
 	}
 	e.place().enter(&p, creds, prog)
+}
+
+// another reports whether who comes is known to be somebody else.
+func another(comes, was *hub.User) bool {
+	return comes != nil && comes.ID != "" && was != nil && was.ID != "" && comes.ID != was.ID
 }
 
 // place makes room for a client. What is called back later may still have the one before, so that none is used twice.
@@ -145,16 +150,15 @@ func (c *client) enter(p *packet, creds credentials, prog Program) {
 	if token == "" && p.query != "" {
 		token = query(p.query).Get("token")
 	}
-	if token == "" && e.Denied != nil {
+	if e.room.cfg.Authenticate == nil {
+		token = "" // it is the program's
+	}
+	switch {
+	case token == "" && e.Denied != nil:
 		c.refuse(e.Denied.Message, appendError(nil, e.Denied))
 		return
-	}
-	if token == "" {
+	case token == "":
 		c.ask()
-		return
-	}
-	if e.room.cfg.Authenticate == nil {
-		c.refuse("this server takes no tokens", appendError(nil, &hub.Error{Code: hub.Unauthorized}))
 		return
 	}
 	c.Authenticate(func(ctx context.Context) (*hub.User, error) { return e.room.cfg.Authenticate(ctx, token) }, func(u *hub.User, err *hub.Error) {
@@ -231,7 +235,7 @@ func (c *client) told(err error) (message string, data []byte) {
 // refuse ends a client that is not let in.
 func (c *client) refuse(message string, data []byte) {
 	c.e.socket.Send(c.codec.appendPacket(nil, connectError, c.codec.refusal(message, string(data))))
-	c.out("refused")
+	c.leave("refused")
 }
 
 // refusal is the content of CONNECT_ERROR. (Socket.IO protocol, "Connection to a namespace"; 4 has a mere string.)

@@ -88,6 +88,7 @@ func (c *Conn) Start(end socket.Releaser) {
 	c.e.end = end
 	c.e.open(c.e.room.newSID(), "[]")
 	c.e.socket.Start(c.e.room.socket, &c.e, false)
+	c.e.greet()
 }
 
 // Stop ends the session for a reason; on the loop, after Start.
@@ -105,6 +106,9 @@ func (e *engine) open(sid, upgrades string) {
 	cfg := &e.room.cfg
 	now := e.now()
 	e.due, e.by = now+cfg.PingInterval.Milliseconds(), now+cfg.ConnectTimeout.Milliseconds()
+	if cfg.Echo {
+		e.by = 0
+	}
 	if e.flags&eio3 != 0 {
 		e.due += cfg.PingTimeout.Milliseconds()
 	}
@@ -121,7 +125,11 @@ func (e *engine) open(sid, upgrades string) {
 		b = strconv.AppendInt(b, int64(cfg.MaxPayload), 10)
 		return append(b, '}')
 	})
-	if e.flags&eio3 != 0 { // Socket.IO 4: everybody is in "/" without asking
+}
+
+// greet connects a client of Socket.IO 4 to "/", where everybody is without asking.
+func (e *engine) greet() {
+	if e.flags&eio3 != 0 {
 		e.connect(packet{kind: connect, nsp: "/"})
 	}
 }
@@ -145,6 +153,10 @@ func (e *engine) Text(p []byte) {
 	}
 	switch p[0] {
 	case message:
+		if e.room.cfg.Echo {
+			e.packet(string(p))
+			return
+		}
 		e.message(string(p[1:]))
 	case '3':
 		if e.flags&(pinged|eio3) == pinged {
@@ -174,6 +186,10 @@ func (e *engine) Binary(p []byte) {
 			return
 		}
 		p = p[1:]
+	}
+	if e.room.cfg.Echo {
+		e.socket.Send(ws.AppendFrame(nil, ws.OpBinary, p))
+		return
 	}
 	e.blob(append([]byte(nil), p...))
 }
@@ -326,11 +342,14 @@ func (e *engine) pause() {
 }
 
 func (e *engine) resume() {
-	if e.holds--; e.holds == 0 {
+	if e.holds--; e.holds > 0 {
+		return
+	}
+	if e.poll != nil {
+		e.poll.goOn(e) // what came before goes first
+	}
+	if e.holds == 0 {
 		e.socket.Resume()
-		if e.polling() {
-			e.poll.goOn(e)
-		}
 	}
 }
 
@@ -394,7 +413,7 @@ func (e *engine) Drained(dropped []loop.Dropped) {
 	for _, d := range dropped {
 		if name := hub.ChannelOf(d.Group); name != "" {
 			e.each(func(c *client) {
-				if c.Client.Subscribed(name) {
+				if c.flags&connected != 0 && c.Client.Subscribed(name) {
 					c.say("messages_dropped", func(b []byte) []byte {
 						b = append(b, `{"channel":`...)
 						b = jsontext.AppendString(b, name)

@@ -50,12 +50,11 @@ type packet struct {
 const idLimit = 1 << 53
 
 // parse reads a packet strictly: an unknown type, a payload of the wrong form for its type, a reserved event name, a bad
-// id, more than maxBlobs attachments, invalid JSON and a namespace that is not closed are errors that say so. Whether
+// id, more than maxBlobs attachments, and invalid JSON are errors that say so. Whether
 // the placeholders of a binary packet are the right ones is for placeholders. text is UTF-8; the packet's strings are
 // pieces of it.
 //
-// v4 chooses Socket.IO protocol 4 (Engine.IO 3): a namespace may have a query and end with the packet, and a refusal may
-// be a mere string.
+// v4 chooses Socket.IO protocol 4 (Engine.IO 3): a namespace may have a query, and a refusal may be a mere string.
 func parse(text string, maxBlobs int, v4 bool) (packet, error) {
 	if text == "" {
 		return packet{}, errors.New("a packet without a type")
@@ -76,13 +75,9 @@ func parse(text string, maxBlobs int, v4 bool) (packet, error) {
 		p.blobs, rest = int(n), after[1:]
 	}
 	if strings.HasPrefix(rest, "/") {
-		nsp, after, closed := strings.Cut(rest, ",")
-		if !closed && !v4 {
-			return packet{}, fmt.Errorf("namespace %.50q is not closed by a comma", nsp)
-		}
-		p.nsp, rest = nsp, after
+		p.nsp, rest, _ = strings.Cut(rest, ",") // which some clients leave out where nothing follows
 		if v4 {
-			p.nsp, p.query, _ = strings.Cut(nsp, "?")
+			p.nsp, p.query, _ = strings.Cut(p.nsp, "?")
 		}
 	}
 	if rest != "" && rest[0] >= '0' && rest[0] <= '9' {

@@ -1,7 +1,6 @@
 package socketio
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -77,6 +76,7 @@ func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q
 		l.AttachParked(&e.socket.Conn, (*parked)(e))
 		e.open(e.poll.sid, `["websocket"]`)
 		e.schedule()
+		e.greet()
 		e.poll.serve(e, g)
 		started(e.stop)
 	}) {
@@ -147,10 +147,19 @@ func (p *polling) say(frames []byte) {
 	p.get = nil
 }
 
-// finish ends the session in order: what was sent is for the next GET.
+// finish ends the session. What was sent goes to the GET that waits, or, where it is the server that ends it, to the next.
 func (p *polling) finish(e *engine, reason error) {
 	p.finishing = true
-	b := append(e.socket.Finish(reason), closeFrame...)
+	b := e.socket.Finish(reason)
+	if reason == errClose { // the client has asked for it, and is not told again
+		b = append(b, noopFrame...)
+	} else {
+		b = append(b, closeFrame...)
+	}
+	if p.get == nil && reason != errForced && reason != errShutdown {
+		e.room.forget(e)
+		return
+	}
 	if p.get != nil {
 		p.say(b)
 		e.room.forget(e)
@@ -185,6 +194,8 @@ func (p *polling) closed(e *engine) {
 // speak answers a GET with what comes for it.
 func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error {
 	p := e.poll
+	c := http.NewResponseController(w)
+	c.SetWriteDeadline(time.Time{}) // the program's http.Server may have one for its own handlers
 	var frames []byte
 	select {
 	case f, ok := <-g.frames:
@@ -203,7 +214,6 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 	}
 	b, kind, err := p.encode(frames)
 	if err == nil {
-		c := http.NewResponseController(w)
 		c.SetWriteDeadline(time.Now().Add(writeTime))
 		defer c.SetWriteDeadline(time.Time{})
 		h := w.Header()
@@ -302,11 +312,10 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 	}) {
 		return errSID
 	}
-	ctx, cancel := context.WithTimeout(req.Context(), writeTime)
-	defer cancel()
 	select {
-	case <-in.done:
-	case <-ctx.Done(): // they wait behind the program
+	case <-in.done: // they may have waited behind the program: the client is not to send more meanwhile
+	case <-req.Context().Done():
+		return nil
 	}
 	if refused {
 		return ErrRequest
@@ -338,7 +347,9 @@ func (p *polling) goOn(e *engine) {
 		}
 		x := in.packets[0]
 		in.packets = in.packets[1:]
-		if x.blob {
+		if x.blob && e.room.cfg.Echo {
+			e.socket.Send(ws.AppendFrame(nil, ws.OpBinary, x.data))
+		} else if x.blob {
 			e.blob(x.data) // splitPayload3 has taken the type off
 		} else {
 			e.Text(x.data)

@@ -60,7 +60,7 @@ type Handshake struct {
 
 // Target selects sockets of a namespace.
 type Target struct {
-	App       *hub.App // nil: the room's default
+	App       *hub.App
 	Namespace string
 	Rooms     []string // sockets in any of them, each once; none: all of the namespace. A socket's id is a room.
 	Except    []string // without those in any of these

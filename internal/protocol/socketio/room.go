@@ -32,8 +32,8 @@ type Config struct {
 	Hub    *hub.Hub
 	Loops  []*loop.Loop
 	Logger *slog.Logger
-	// App is the one of targets that name none.
-	App func() *hub.App
+	// Echo makes it bare Engine.IO, without Socket.IO: every message is sent back. For conformance tests.
+	Echo bool
 	// Authenticate turns a token into an identity. Nil: there are no tokens.
 	Authenticate func(ctx context.Context, token string) (*hub.User, error)
 	// EventNamespace stands before the names of the program's own events in Echo's form.

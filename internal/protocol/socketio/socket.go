@@ -290,15 +290,12 @@ func (c *client) expel(connection bool) {
 // Emit sends an event to the target's sockets, in the order of the calls of one goroutine. It waits, within ctx, while
 // a loop is overloaded, and never for a client.
 func (r *Room) Emit(ctx context.Context, t Target, event string, args Args) error {
-	e := r.emission(t)
+	e := t.emission()
 	e.Payload, e.Bytes, e.Keep = &emitted{name: event, args: args, forNow: t.Volatile}, args.size(event), !t.Volatile
 	return r.cfg.Hub.Emit(ctx, e)
 }
 
-func (r *Room) emission(t Target) *hub.Emission {
-	if t.App == nil {
-		t.App = r.cfg.App()
-	}
+func (t *Target) emission() *hub.Emission {
 	return &hub.Emission{App: t.App, Space: t.Namespace, Rooms: t.Rooms, Except: t.Except, Volatile: t.Volatile}
 }
 
@@ -316,7 +313,7 @@ func (r *Room) EmitAck(ctx context.Context, t Target, event string, args Args) (
 			loops = -1
 		}
 	}
-	e := r.emission(t)
+	e := t.emission()
 	e.Payload, e.Bytes = &emitted{name: event, args: args, id: id, hasID: true}, args.size(event)
 	e.Reached = func(cs []*hub.Client) {
 		mine := programmedOnly(cs)
@@ -376,7 +373,7 @@ func (r *Room) visit(ctx context.Context, t Target, f func(*client)) error {
 	var open atomic.Int32
 	open.Store(int32(len(r.cfg.Loops)))
 	all := make(chan struct{})
-	e := r.emission(t)
+	e := t.emission()
 	e.Reached = func(cs []*hub.Client) {
 		for _, c := range programmedOnly(cs) {
 			f(c)

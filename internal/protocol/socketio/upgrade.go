@@ -93,14 +93,6 @@ func (e *engine) upgraded() {
 		p.say(noopFrame)
 	}
 	e.socket.Start(e.room.socket, e, false)
-	if e.Held() {
-		e.socket.Pause()
-	}
-	if p.body != nil { // of a POST that has been answered, or is about to be: it goes first
-		p.up = false
-		p.goOn(e)
-		p.up = true
-	}
 }
 
 // Control implements ws.Handler.
