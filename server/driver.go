@@ -10,6 +10,7 @@ import (
 	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/internal/channelname"
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/socketid"
 )
 
 // Send implements realtime.Driver: the message is accepted once every channel has it, and never waits for clients.
@@ -33,6 +34,9 @@ func (s *Server) Send(ctx context.Context, m *realtime.Message) error {
 	ev := &hub.Event{Name: m.Event, Data: string(m.Data), ID: m.ID, ExceptUsers: append([]string(nil), m.ExceptUsers...), Own: true}
 	for _, x := range m.ExceptSockets {
 		id, ok := hub.ParseID(x)
+		if !ok && socketid.IsNode(x) {
+			continue // a connection of another server
+		}
 		if !ok {
 			return fmt.Errorf("server: %q is not a socket id such as 123.456", x)
 		}

@@ -1,7 +1,9 @@
 package hub
 
 import (
+	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/stacksjs/realtime-go/internal/loop"
@@ -235,36 +237,88 @@ func (b *branch) expire(now time.Time) {
 
 // Return looks for a client that was saved. It last saw the ordinal after on the loop at; at is negative for one that has
 // seen none. found is called on the loop l, with nil when the client is not known, or something that it missed is no
-// longer.
+// longer. Where nobody has noticed yet that its connection is gone, that ends now.
 func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Saved)) {
+	if where, ok := h.away.Load(id); ok {
+		h.fetch(where.(*branch), l, id, at, after, found)
+		return
+	}
+	var left atomic.Int32
+	left.Store(int32(len(h.branches)))
+	looked := func() {
+		if left.Add(-1) > 0 {
+			return
+		}
+		if where, ok := h.away.Load(id); ok {
+			h.fetch(where.(*branch), l, id, at, after, found)
+			return
+		}
+		l.Post(loop.Func(func(*loop.Loop) { found(nil) }), 0)
+	}
+	for _, b := range h.branches {
+		if b.loop.Post(loop.Func(func(*loop.Loop) {
+			if c := b.find(id); c != nil {
+				c.conn.Abort(errReturned)
+			}
+			looked()
+		}), 0) != nil {
+			looked()
+		}
+	}
+}
+
+var errReturned = errors.New("the client came back on another connection")
+
+// fetch takes a saved client from its loop.
+func (h *Hub) fetch(b *branch, l *loop.Loop, id ID, at int, after uint64, found func(*Saved)) {
 	answer := func(s *Saved) {
 		l.Post(loop.Func(func(*loop.Loop) { found(s) }), 0)
 	}
-	where, ok := h.away.Load(id)
-	if !ok {
-		answer(nil)
+	if where, ok := h.away.Load(id); ok {
+		b := where.(*branch)
+		b.loop.Post(loop.Func(func(*loop.Loop) { answer(b.claim(id, at, after)) }), 0)
 		return
 	}
-	b := where.(*branch)
-	b.loop.Post(loop.Func(func(*loop.Loop) {
-		s := b.saved[id]
-		now := h.cfg.Now()
-		if s == nil || s.until.Before(now) {
+	var ask func(i int)
+	ask = func(i int) { // it may not be known yet that its connection is lost
+		if i == len(h.branches) {
 			answer(nil)
 			return
 		}
-		b.forget(s)
-		if at == b.index() { // otherwise it is of an earlier connection, and everything since is to be sent
-			s.from = max(s.from, min(after, b.journal.last()))
-		}
-		b.journal.trim(now.Add(-h.cfg.Recovery))
-		if !b.journal.whole(s.from) {
-			s.release()
-			answer(nil)
-			return
-		}
-		answer(s)
-	}), 0)
+		b := h.branches[i]
+		b.loop.Post(loop.Func(func(*loop.Loop) {
+			if c := b.find(id); c != nil {
+				if s, ok := c.session.(RoomSession); ok {
+					s.Superseded()
+				}
+			}
+			if s := b.claim(id, at, after); s != nil {
+				answer(s)
+				return
+			}
+			ask(i + 1)
+		}), 0)
+	}
+	ask(0)
+}
+
+// claim takes a client out of those that are away, if it is among them and nothing that it missed is lost.
+func (b *branch) claim(id ID, at int, after uint64) *Saved {
+	s := b.saved[id]
+	now := b.hub.cfg.Now()
+	if s == nil || s.until.Before(now) {
+		return nil
+	}
+	b.forget(s)
+	if at == b.index() { // otherwise it is of an earlier connection, and everything since is to be sent
+		s.from = max(s.from, min(after, b.journal.last()))
+	}
+	b.journal.trim(now.Add(-b.hub.cfg.Recovery))
+	if !b.journal.whole(s.from) {
+		s.release()
+		return nil
+	}
+	return s
 }
 
 // Ordinal is the last ordinal of the journal of the client's loop. On the loop.

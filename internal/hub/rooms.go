@@ -29,6 +29,8 @@ type RoomSession interface {
 	Ready() bool
 	// Send takes a unit for this client alone.
 	Send(unit []byte)
+	// Superseded ends the connection as a lost one: the client has come back over another.
+	Superseded()
 }
 
 // Emission is an event to rooms. It does not change once it has been emitted.

@@ -18,7 +18,7 @@ func (l *Loop) AttachParked(c *Conn, h Parker) {
 
 // Take removes everything that waits for a parked connection, whole units, and returns it; nil when there is nothing.
 func (c *Conn) Take() []byte {
-	if c.x == nil || c.x.corked || c.x.queue.bytes == 0 {
+	if c.x == nil || c.x.corks > 0 || c.x.queue.bytes == 0 {
 		return nil
 	}
 	b := c.x.queue.all()
@@ -84,22 +84,23 @@ func (c *Conn) TakeOver(old *Conn, h Handler) bool {
 	return true
 }
 
-// Cork holds back what is sent to c until Uncork. It reports false, and does nothing, when something waits already.
+// Cork holds back what is sent to c until as many calls of Uncork. It reports false, and does nothing, when something
+// waits already for another reason.
 func (c *Conn) Cork() bool {
-	if c.Queued() > 0 || c.Closing() {
+	if c.Closing() || c.Queued() > 0 && c.x.corks == 0 {
 		return false
 	}
-	c.extra().corked = true
+	c.extra().corks++
 	return true
 }
 
-// Uncork lets everything go that was held back; first goes before it.
+// Uncork undoes a Cork: what was held back may go, and first goes before it.
 func (c *Conn) Uncork(first []byte) {
 	x := c.x
-	if c.flags&flagClosed != 0 || x == nil || !x.corked {
+	if c.flags&flagClosed != 0 || x == nil || x.corks == 0 {
 		return
 	}
-	x.corked = false
+	x.corks--
 	if len(first) > 0 {
 		q := &x.queue
 		q.items = append([]item{{b: first}}, q.items[q.head:]...)
@@ -116,7 +117,7 @@ func (c *Conn) Uncork(first []byte) {
 func (c *Conn) writeOn() {
 	x := c.x
 	switch {
-	case x.corked:
+	case x.corks > 0:
 	case x.parked:
 		if p, ok := c.h.(Parker); ok {
 			c.queued(p)

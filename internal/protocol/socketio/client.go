@@ -238,8 +238,12 @@ func (c *client) refuse(message string, data []byte) {
 	c.leave("refused")
 }
 
-// refusal is the content of CONNECT_ERROR. (Socket.IO protocol, "Connection to a namespace"; 4 has a mere string.)
+// refusal is the content of CONNECT_ERROR. (Socket.IO protocol, "Connection to a namespace"; 4 has the data alone, or a
+// mere string.)
 func (c *codec) refusal(message, data string) string {
+	if c.eio3 && data != "" {
+		return data
+	}
 	if c.eio3 {
 		return string(jsontext.AppendString(nil, message))
 	}
@@ -424,6 +428,9 @@ func (c *client) Send(unit []byte) {
 		c.prog.early = append(c.prog.early, unit...)
 	}
 }
+
+// Superseded implements hub.RoomSession.
+func (c *client) Superseded() { c.e.socket.Abort(errClose) }
 
 // Ready implements hub.RoomSession.
 func (c *client) Ready() bool {

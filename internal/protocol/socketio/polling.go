@@ -28,11 +28,11 @@ type polling struct {
 	posting atomic.Bool // a POST is under way
 
 	// owned by the loop
-	get       *get   // that waits for something to be said
-	body      *body  // a POST whose packets have not all been taken
-	probe     *probe // a WebSocket that may take over
-	up        bool   // it has
-	last      []byte // the end's frames, for the next GET
+	get       *get     // that waits for something to be said
+	body      *body    // a POST whose packets have not all been taken
+	probe     *probe   // a WebSocket that may take over
+	up        bool     // it has
+	last      [][]byte // the end's frames, for the GETs to come
 	finishing bool
 }
 
@@ -121,10 +121,11 @@ func (r *Room) Go(w http.ResponseWriter, req *http.Request, q Query, read func()
 // serve is a GET: it is answered at once, or waits.
 func (p *polling) serve(e *engine, g *get) {
 	switch {
-	case p.last != nil:
-		g.frames <- p.last
-		p.last = nil
-		e.room.forget(e)
+	case len(p.last) > 0:
+		g.frames <- p.last[0]
+		if p.last = p.last[1:]; len(p.last) == 0 {
+			e.room.forget(e)
+		}
 	case p.up || e.flags&over != 0:
 		close(g.frames)
 	case p.get != nil: // (Engine.IO protocol, "HTTP long-polling": one at a time)
@@ -151,21 +152,31 @@ func (p *polling) say(frames []byte) {
 func (p *polling) finish(e *engine, reason error) {
 	p.finishing = true
 	b := e.socket.Finish(reason)
-	if reason == errClose { // the client has asked for it, and is not told again
-		b = append(b, noopFrame...)
-	} else {
-		b = append(b, closeFrame...)
+	switch {
+	case reason == errForced || reason == errShutdown:
+		// Clients look at the end of the transport first, and would not see a DISCONNECT that comes with it.
+		if len(b) > 0 {
+			p.last = append(p.last, b)
+		}
+		p.last = append(p.last, closeFrame)
+	case p.get == nil:
+	case reason == errClose: // the client has asked for it, and is not told again
+		p.say(append(b, noopFrame...))
+	default:
+		p.say(append(b, closeFrame...))
 	}
-	if p.get == nil && reason != errForced && reason != errShutdown {
-		e.room.forget(e)
-		return
+	if p.get != nil && len(b) > len(closeFrame) { // clients look at the close before what came with it
+		p.say(b[:len(b)-len(closeFrame)])
+		b = closeFrame
 	}
 	if p.get != nil {
-		p.say(b)
+		p.say(p.last[0])
+		p.last = p.last[1:]
+	}
+	if len(p.last) == 0 {
 		e.room.forget(e)
 		return
 	}
-	p.last = b
 	time.AfterFunc(closeGrace, func() {
 		e.room.forget(e)
 		e.onLoop(p.loop, func() { p.last = nil })
@@ -347,10 +358,8 @@ func (p *polling) goOn(e *engine) {
 		}
 		x := in.packets[0]
 		in.packets = in.packets[1:]
-		if x.blob && e.room.cfg.Echo {
-			e.socket.Send(ws.AppendFrame(nil, ws.OpBinary, x.data))
-		} else if x.blob {
-			e.blob(x.data) // splitPayload3 has taken the type off
+		if x.blob {
+			e.Binary(x.data)
 		} else {
 			e.Text(x.data)
 		}

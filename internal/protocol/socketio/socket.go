@@ -2,11 +2,11 @@ package socketio
 
 import (
 	"context"
-	"net/url"
 	"sync"
 	"sync/atomic"
 
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
 )
 
@@ -41,14 +41,16 @@ func newSocket(c *client, p *packet, recovered bool) *Socket {
 	if len(p.data) > 0 && p.data[0] == '{' {
 		hs.Auth = p.data
 	}
-	if p.query != "" {
-		all := url.Values{}
-		for _, q := range []url.Values{hs.Query, query(p.query)} {
-			for k, v := range q {
-				all[k] = v
+	if p.query != "" { // where Socket.IO 4 has what later ones call auth
+		b := []byte{'{'}
+		for k, v := range query(p.query) {
+			if len(b) > 1 {
+				b = append(b, ',')
 			}
+			b = append(jsontext.AppendString(b, k), ':')
+			b = jsontext.AppendString(b, v[0])
 		}
-		hs.Query = all
+		hs.Auth = string(append(b, '}'))
 	}
 	s.handshake = &hs
 	s.user.Store(c.User())
