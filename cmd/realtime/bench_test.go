@@ -28,7 +28,7 @@ func TestBenchCountsEveryDelivery(t *testing.T) {
 		{ID: "6", Keys: []auth.Key{{Key: "other", Secret: "secret"}}}, // the first app is where clients without a key go
 		{ID: "7", Keys: []auth.Key{{Key: "key", Secret: "secret"}}},
 	}}, nil)
-	plain, pusher := "ws://"+live.Addr+"/ws?app=key", "ws://"+live.Addr+"/app/key"
+	plain, pusher, socketIO := "ws://"+live.Addr+"/ws?app=key", "ws://"+live.Addr+"/app/key", "ws://"+live.Addr+"/socket.io/?app=key"
 	each4 := []string{"--channels", "10", "--subscribers", "8", "--per-conn", "4"}
 	for _, tt := range []struct {
 		protocol, publish, url string
@@ -42,6 +42,11 @@ func TestBenchCountsEveryDelivery(t *testing.T) {
 		{"pusher", "", pusher, []string{"--subscribers", "8", "--except", "--publishers", "3"}, 7},
 		{"pusher", "ws", pusher, append(each4, "--publishers", "3"), 8},
 		{"pusher", "ws", pusher, []string{"--subscribers", "8", "--except"}, 7},
+		{"socketio", "", socketIO, append(each4, "--publishers", "3"), 8},
+		{"socketio", "", socketIO, []string{"--subscribers", "8", "--except"}, 7},
+		{"socketio", "http", socketIO, append(each4, "--batch", "7", "--publishers", "3"), 8},
+		{"socketio", "ws", socketIO, []string{"--subscribers", "8", "--except"}, 7},
+		{"ws", "socketio", plain, []string{"--subscribers", "8", "--except"}, 7},
 	} {
 		var out, errs bytes.Buffer
 		args := append([]string{"bench", "fanout", "--protocol", tt.protocol, "--publish", tt.publish, "--url", tt.url, "--token", token,

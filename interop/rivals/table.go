@@ -44,8 +44,8 @@ func rows(d time.Duration) []row {
 	}
 	return []row{
 		{name: "1×1000 saturate", groups: []group{embedded, pusher, socketIO}, config: fanout(bench.Config{}), costs: fast},
-		{name: "1×1000 saturate, 100 publishers over HTTP by 10", groups: []group{pusher, socketIO}, config: fanout(overHTTP(100)), costs: fast},
-		{name: "1×1000 saturate, 8 publishers over HTTP by 10", groups: []group{pusher, socketIO}, config: fanout(overHTTP(8)), costs: fast},
+		{name: "1×1000, 100 publishers over HTTP by 10", groups: []group{pusher, socketIO}, config: fanout(overHTTP(100)), costs: fast},
+		{name: "1×1000, 8 publishers over HTTP by 10", groups: []group{pusher, socketIO}, config: fanout(overHTTP(8)), costs: fast},
 		{name: "1×10 saturate", groups: []group{socketIO}, config: fanout(bench.Config{Subscribers: 10}), costs: fast},
 		{name: "1000×10 saturate", config: fanout(bench.Config{Channels: 1000, Subscribers: 10}), costs: fast},
 		{name: "1×1000 at 20/s", config: fanout(bench.Config{Rate: 20}), costs: paced},
