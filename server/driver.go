@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/internal/channelname"
@@ -27,7 +28,7 @@ func (s *Server) Send(ctx context.Context, m *realtime.Message) error {
 	if err := hub.CheckEventName(m.Event, 200); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
-	if !json.Valid(m.Data) {
+	if !json.Valid(m.Data) || !utf8.Valid(m.Data) { // encoding/json overlooks bytes that are not UTF-8
 		return fmt.Errorf("server: the data of event %q is not JSON", m.Event)
 	}
 	ev := &hub.Event{Name: m.Event, Data: string(m.Data), ID: m.ID, ExceptUsers: append([]string(nil), m.ExceptUsers...), Own: true}
