@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	if addr := os.Getenv("REALTIME_TEST_CROWD"); addr != "" {
 		var n int
 		fmt.Sscan(os.Getenv("REALTIME_TEST_CROWD_SIZE"), &n)
-		if err := crowd(addr, n); err != nil {
+		if err := crowd(addr, n, crowds[os.Getenv("REALTIME_TEST_CROWD_KIND")]); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -27,8 +27,21 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// greeting is how a client connects and subscribes to the channel news.
+type greeting struct {
+	target string
+	frames []string
+}
+
+// crowds are the protocols that a crowd can speak. Three braces end what it is answered: two the greeting and one the
+// acknowledgement, or one each those of the session, of the namespace and of the event.
+var crowds = map[string]greeting{
+	"ws":       {"/ws", []string{`{"event":"subscribe","channel":"news","id":1}`}},
+	"socketio": {"/socket.io/?EIO=4&transport=websocket", []string{"40", `421["subscribe","news"]`}},
+}
+
 // crowd opens n subscribed connections, says so, and holds them until its input ends.
-func crowd(addr string, n int) error {
+func crowd(addr string, n int, kind greeting) error {
 	conns := make([]net.Conn, n)
 	for i := range conns {
 		c, err := net.Dial("tcp", addr)
@@ -36,12 +49,15 @@ func crowd(addr string, n int) error {
 			return err
 		}
 		conns[i] = c
-		b := fmt.Appendf(nil, "GET /ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", addr)
-		c.Write(ws.AppendMasked(b, ws.OpText, []byte(`{"event":"subscribe","channel":"news","id":1}`), [4]byte{1, 2, 3, 4}))
+		b := []byte(upgradeRequest(kind.target))
+		for _, f := range kind.frames {
+			b = append(b, masked(ws.OpText, f)...)
+		}
+		c.Write(b)
 	}
 	for _, c := range conns {
 		r := bufio.NewReader(c)
-		for seen := 0; seen < 3; { // two braces end the greeting, one the acknowledgement
+		for seen := 0; seen < 3; {
 			b, err := r.ReadByte()
 			if err != nil {
 				return err
@@ -67,7 +83,13 @@ func liveHeap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-func TestAnIdleConnectionHoldsAtMost450BytesOfHeap(t *testing.T) {
+func TestAnIdleConnectionHoldsAtMost450BytesOfHeap(t *testing.T) { holds(t, "ws", 450) }
+
+// With recovery, and no program.
+func TestAnIdleSocketIOClientHoldsAtMost600BytesOfHeap(t *testing.T) { holds(t, "socketio", 600) }
+
+// holds checks how much live heap the server needs for each idle and subscribed connection.
+func holds(t *testing.T, kind string, most float64) {
 	if raceEnabled {
 		t.Skip("the race detector's own memory would be measured")
 	}
@@ -76,27 +98,26 @@ func TestAnIdleConnectionHoldsAtMost450BytesOfHeap(t *testing.T) {
 		t.Skip("this system has no poller: connections are goroutines")
 	}
 	const n = 9000
-	warm, stop := hold(t, s.addr, 100) // what is made once
-	_ = warm
+	_, stop := hold(t, s.addr, kind, 100) // what is made once
 	stop()
 	before := liveHeap()
-	_, stop = hold(t, s.addr, n)
+	_, stop = hold(t, s.addr, kind, n)
 	defer stop()
 	if got := s.Subscriptions("", "news"); got != n {
 		t.Fatalf("%d subscriptions, not %d", got, n)
 	}
 	per := float64(liveHeap()-before) / n
 	t.Logf("%.0f bytes of live heap per subscribed connection", per)
-	if per > 450 {
-		t.Errorf("an idle subscribed connection holds %.0f bytes of heap, more than 450", per)
+	if per > most {
+		t.Errorf("an idle subscribed connection holds %.0f bytes of heap, more than %.0f", per, most)
 	}
 }
 
 // hold starts a crowd and returns once it is complete; stop ends it and waits.
-func hold(t *testing.T, addr string, n int) (*exec.Cmd, func()) {
+func hold(t *testing.T, addr, kind string, n int) (*exec.Cmd, func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "REALTIME_TEST_CROWD="+addr, fmt.Sprint("REALTIME_TEST_CROWD_SIZE=", n))
+	cmd.Env = append(os.Environ(), "REALTIME_TEST_CROWD="+addr, "REALTIME_TEST_CROWD_KIND="+kind, fmt.Sprint("REALTIME_TEST_CROWD_SIZE=", n))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
