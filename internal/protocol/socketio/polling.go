@@ -205,8 +205,8 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 		e.onLoop(p.loop, func() {
 			if p.get == g {
 				p.get = nil
-				e.socket.Abort(errClose)
 			}
+			p.lose(e)
 		})
 		return nil
 	}
@@ -221,10 +221,18 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 		h.Set("Cache-Control", "no-store")
 		_, err = w.Write(b)
 	}
-	if err != nil { // what was in it is lost
-		e.onLoop(p.loop, func() { e.socket.Abort(errClose) })
+	if err != nil {
+		e.onLoop(p.loop, func() { p.lose(e) })
 	}
 	return nil
+}
+
+// lose ends a session whose client has not got the answer to a GET. One that has a WebSocket meanwhile has got it: it
+// waits for that before it goes on there.
+func (p *polling) lose(e *engine) {
+	if !p.up {
+		e.socket.Abort(errClose)
+	}
 }
 
 // writeTime is what a client gets to read a response.
