@@ -38,7 +38,10 @@ type polling struct {
 }
 
 // get is a request for what there is to be said.
-type get struct{ frames chan []byte } // with room for one; closed when the request is to be refused
+type get struct {
+	frames chan []byte // with room for one; closed when the request is to be refused
+	over   bool        // and if that is because the session is over
+}
 
 // body is what a POST brought.
 type body struct {
@@ -72,7 +75,7 @@ func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q
 	r.mu.Lock()
 	r.sessions[e.poll.sid] = e
 	r.mu.Unlock()
-	g := &get{make(chan []byte, 1)}
+	g := &get{frames: make(chan []byte, 1)}
 	if !e.onLoop(l, func() {
 		l.AttachParked(&e.socket.Conn, (*parked)(e))
 		e.open(e.poll.sid, `["websocket"]`)
@@ -107,7 +110,7 @@ func (r *Room) Go(w http.ResponseWriter, req *http.Request, q Query, read func()
 	case q.EIO3 != e.poll.query.EIO3:
 		return ErrRequest
 	case req.Method == http.MethodGet:
-		g := &get{make(chan []byte, 1)}
+		g := &get{frames: make(chan []byte, 1)}
 		if !e.onLoop(e.poll.loop, func() { e.poll.serve(e, g) }) {
 			return errSID
 		}
@@ -126,6 +129,7 @@ func (p *polling) serve(e *engine, g *get) {
 		p.last = nil
 		e.room.forget(e)
 	case p.up || e.flags&over != 0:
+		g.over = !p.up
 		close(g.frames)
 	case p.get != nil: // (Engine.IO protocol, "HTTP long-polling": one at a time)
 		p.say(closeFrame)
@@ -197,7 +201,10 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 	var frames []byte
 	select {
 	case f, ok := <-g.frames:
-		if !ok {
+		switch {
+		case !ok && g.over:
+			return errSID
+		case !ok:
 			return ErrRequest
 		}
 		frames = f
