@@ -235,7 +235,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.hub = hub.New(hub.Config{
 		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Observe: s.observe(), Handlers: s.byEv, Now: cfg.now, Logger: s.log,
-		Recovery: s.recovery(),
+		Recovery: s.recovery(), Silence: s.cfg.SocketIO.PingInterval + 2*s.cfg.SocketIO.PingTimeout,
 		Limits: hub.Limits{
 			ChannelsPerClient: l.ChannelsPerConnection, Payload: l.PayloadBytes, MemberBytes: l.MemberBytes,
 			Calls: l.Authorizing, CallTime: l.AuthorizeTime, WhispersPerSecond: l.WhispersPerSecond,

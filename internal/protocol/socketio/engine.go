@@ -40,6 +40,7 @@ type engine struct {
 	more  []*client       // behind the first
 	due   int64           // Unix milliseconds: of the next ping, or by when its pong, or of EIO 3 the client's, must be there
 	by    int64           // by when a namespace must be connected, or the attachments be there; 0: neither is awaited
+	sent  uint64          // the last ordinal of the journal when the ping was sent; 0: nobody was there to get it
 	holds int32           // reasons not to read
 	flags uint8
 	first client // most connections have no other
@@ -161,6 +162,13 @@ func (e *engine) Text(p []byte) {
 	case '3':
 		if e.flags&(pinged|eio3) == pinged {
 			e.flags &^= pinged
+			if e.sent > 0 { // it has got the ping, and thus everything before
+				e.each(func(c *client) {
+					if c.flags&connected != 0 {
+						c.Has(e.sent)
+					}
+				})
+			}
 			e.due = e.now() + e.room.cfg.PingInterval.Milliseconds()
 		}
 	case '2':
@@ -384,6 +392,7 @@ func (e *engine) Expire(now time.Time) time.Time {
 		}
 		e.flags |= pinged
 		e.due = ms + e.room.cfg.PingTimeout.Milliseconds()
+		e.sent = e.room.cfg.Hub.Ordinal(e.socket.Loop())
 		e.socket.Send(pingFrame)
 	}
 	next := e.due

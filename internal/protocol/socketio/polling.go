@@ -38,7 +38,10 @@ type polling struct {
 }
 
 // get is a request for what there is to be said.
-type get struct{ frames chan []byte } // with room for one; closed when the request is to be refused
+type get struct {
+	frames chan []byte // with room for one; closed when the request is to be refused
+	over   bool        // and if that is because the session is over
+}
 
 // body is what a POST brought.
 type body struct {
@@ -72,7 +75,7 @@ func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q
 	r.mu.Lock()
 	r.sessions[e.poll.sid] = e
 	r.mu.Unlock()
-	g := &get{make(chan []byte, 1)}
+	g := &get{frames: make(chan []byte, 1)}
 	if !e.onLoop(l, func() {
 		l.AttachParked(&e.socket.Conn, (*parked)(e))
 		e.open(e.poll.sid, `["websocket"]`)
@@ -108,7 +111,7 @@ func (r *Room) Go(w http.ResponseWriter, req *http.Request, q Query, read func()
 	case q.EIO3 != e.poll.query.EIO3:
 		return ErrRequest
 	case req.Method == http.MethodGet:
-		g := &get{make(chan []byte, 1)}
+		g := &get{frames: make(chan []byte, 1)}
 		if !e.onLoop(e.poll.loop, func() { e.poll.serve(e, g) }) {
 			return errSID
 		}
@@ -128,6 +131,7 @@ func (p *polling) serve(e *engine, g *get) {
 			e.room.forget(e)
 		}
 	case p.up || e.flags&over != 0:
+		g.over = !p.up
 		close(g.frames)
 	case p.get != nil: // (Engine.IO protocol, "HTTP long-polling": one at a time)
 		p.say(closeFrame)
@@ -207,7 +211,10 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 	var frames []byte
 	select {
 	case f, ok := <-g.frames:
-		if !ok {
+		switch {
+		case !ok && g.over:
+			return errSID
+		case !ok:
 			return ErrRequest
 		}
 		frames = f
@@ -215,8 +222,8 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 		e.onLoop(p.loop, func() {
 			if p.get == g {
 				p.get = nil
-				e.socket.Abort(errClose)
 			}
+			p.lose(e)
 		})
 		return nil
 	}
@@ -230,10 +237,18 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 		h.Set("Cache-Control", "no-store")
 		_, err = w.Write(b)
 	}
-	if err != nil { // what was in it is lost
-		e.onLoop(p.loop, func() { e.socket.Abort(errClose) })
+	if err != nil {
+		e.onLoop(p.loop, func() { p.lose(e) })
 	}
 	return nil
+}
+
+// lose ends a session whose client has not got the answer to a GET. One that has a WebSocket meanwhile has got it: it
+// waits for that before it goes on there.
+func (p *polling) lose(e *engine) {
+	if !p.up {
+		e.socket.Abort(errClose)
+	}
 }
 
 // writeTime is what a client gets to read a response.

@@ -146,7 +146,7 @@ func (c *client) change(join, leave []string) error {
 		if _, id := hub.ParseID(name); id || name == "" {
 			continue
 		}
-		if c.flags&connected == 0 {
+		if c.flags&(connected|returning) == 0 {
 			c.prog.rooms = append(c.prog.rooms, name)
 			continue
 		}
@@ -156,7 +156,7 @@ func (c *client) change(join, leave []string) error {
 		if name == "" {
 			continue
 		}
-		if c.flags&connected == 0 {
+		if c.flags&(connected|returning) == 0 {
 			kept := c.prog.rooms[:0]
 			for _, r := range c.prog.rooms {
 				if r != name {
@@ -185,9 +185,9 @@ func (s *Socket) Emit(ctx context.Context, event string, args Args, volatile boo
 		if c.flags&left != 0 || volatile && !c.Ready() {
 			return
 		}
-		ordinal := c.Ordinal()
+		ordinal := s.room.cfg.Hub.Ordinal(s.loop)
 		if !volatile && c.codec.rec {
-			ordinal = c.Journal(e)
+			ordinal = c.Journal(hub.Missed{Emission: e})
 		}
 		unit := c.codec.AppendEmission(nil, e)
 		if c.codec.rec {
