@@ -23,6 +23,7 @@ func TestPagesBuild(t *testing.T) {
 		{"README.md", 6, 1},
 		{"docs/getting-started.md", 9, 3},
 		{"docs/socketio.md", 3, 0},
+		{"docs/socketio-channels.md", 1, 1},
 		{"docs/publish-into-node.md", 8, 5},
 	} {
 		t.Run(tt.page, func(t *testing.T) {
@@ -31,8 +32,10 @@ func TestPagesBuild(t *testing.T) {
 			if files != tt.files {
 				t.Errorf("the page has %d files, not the %d that this test knows", files, tt.files)
 			}
-			pagecode.Go(t, dir, "vet", "./...")
-			pagecode.Go(t, dir, "test", "./...")
+			if files > tt.configs {
+				pagecode.Go(t, dir, "vet", "./...")
+				pagecode.Go(t, dir, "test", "./...")
+			}
 			configs, err := filepath.Glob(filepath.Join(dir, "config", "*.yaml"))
 			if err != nil || len(configs) != tt.configs {
 				t.Errorf("the page has the configurations %q (%v), not the %d that this test knows", configs, err, tt.configs)
