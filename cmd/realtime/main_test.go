@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"regexp"
 	"strings"
@@ -360,6 +361,41 @@ func TestServeAFile(t *testing.T) {
 	if code != exitFailed || bad != "realtime: driver \"log\" (config/realtime.yaml:1) has no server to run\n" {
 		t.Errorf("serve of driver log ends with %d and says %q", code, bad)
 	}
+}
+
+func TestServeForConformanceSuites(t *testing.T) {
+	clean(t)
+	s := launch(t, "serve", "--conformance", "socketio", "--addr", "127.0.0.1:0")
+	line := s.line(s.out)
+	url, ok := strings.CutSuffix(strings.TrimPrefix(line, "realtime serves "), " for conformance suites")
+	if !ok {
+		t.Fatalf("serve says %q", line)
+	}
+	for _, path := range []string{"/engine.io/", "/socket.io/"} {
+		r, err := http.Get(url + path + "?EIO=4&transport=polling")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(body), `"pingInterval":300,"pingTimeout":200,"maxPayload":1000000}`) {
+			t.Errorf("%s answers %d %q, %v", path, r.StatusCode, body, err)
+		}
+	}
+	s.end()
+	if code, _, bad := command(t, "serve", "--conformance", "socketio", "--app-key", "k"); code != exitUsage || !strings.Contains(bad, "--conformance has settings of its own") {
+		t.Errorf("with an app it ends with %d and says %q", code, bad)
+	}
+}
+
+func TestServeSocketIO(t *testing.T) {
+	clean(t)
+	s := launch(t, "serve", "--config", inFile(t, "driver: socket\nserver: {drain: 1ns}\n"), "--addr", "127.0.0.1:0")
+	line := s.line(s.out)
+	if !strings.HasPrefix(line, "realtime serves http://127.0.0.1:") || !strings.HasSuffix(line, "/socket.io/") {
+		t.Errorf("serve says %q", line)
+	}
+	s.end()
 }
 
 func TestConfigCommands(t *testing.T) {
