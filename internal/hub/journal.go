@@ -32,7 +32,10 @@ type entry struct {
 	bytes int
 }
 
-const journalBytes = 16 << 20 // of what one loop's journal refers to
+const (
+	journalBytes = 16 << 20 // of what one loop's journal refers to
+	savedClients = 100_000  // of one loop: connections that come and go at once must not fill the memory
+)
 
 // add enters what has been delivered, and returns its ordinal.
 func (b *branch) enter(e entry) uint64 {
@@ -143,11 +146,11 @@ type savedRoom struct {
 	since uint64
 }
 
-// Save keeps what the client is for Config.Recovery, so that it can come back. The session calls it from its connection's
-// Closed, before Remove.
+// Save keeps what the client is for Config.Recovery, so that it can come back; not if very many are away already. The
+// session calls it from its connection's Closed, before Remove.
 func (c *Client) Save(data any) {
 	b, h := c.branch, c.hub
-	if h.cfg.Recovery <= 0 || c.gone {
+	if h.cfg.Recovery <= 0 || c.gone || len(b.saved) >= savedClients {
 		return
 	}
 	s := &Saved{branch: b, id: c.id, app: c.app, user: c.user, from: c.from, until: h.cfg.Now().Add(h.cfg.Recovery), space: c.space(), data: data}

@@ -80,7 +80,7 @@ type Conn struct {
 type extra struct {
 	pump    *pump
 	parked  bool // there is no transport
-	corked  bool // what is sent is held back
+	corks   int  // who holds back what is sent
 	queue   queue
 	unread  []byte // arrived while paused
 	dropped []Dropped
@@ -362,7 +362,7 @@ func (c *Conn) close(reason error, grace time.Duration) {
 	c.flags |= flagClosing
 	c.over(reason)
 	x := c.extra()
-	x.unread, x.dropped, x.corked = nil, nil, false
+	x.unread, x.dropped, x.corks = nil, nil, 0
 	c.unmute()
 	if x.pump != nil {
 		x.pump.more()

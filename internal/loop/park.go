@@ -18,7 +18,7 @@ func (l *Loop) AttachParked(c *Conn, h Parker) {
 
 // Take removes everything that waits for a parked connection, whole units, and returns it; nil when there is nothing.
 func (c *Conn) Take() []byte {
-	if c.x == nil || c.x.corked || c.x.queue.bytes == 0 {
+	if c.x == nil || c.x.corks > 0 || c.x.queue.bytes == 0 {
 		return nil
 	}
 	b := c.x.queue.all()
@@ -74,6 +74,10 @@ func (c *Conn) TakeOver(old *Conn, h Handler) bool {
 	}
 	old.flags |= flagClosed
 	old.fd, old.x = -1, nil
+	if old.flags&flagPaused != 0 && c.flags&flagPaused == 0 {
+		c.flags |= flagPaused
+		c.Resume()
+	}
 	if c.armed = 0; c.deadline != 0 {
 		c.arm() // the wheel knew it by its former slot
 	}
@@ -84,22 +88,23 @@ func (c *Conn) TakeOver(old *Conn, h Handler) bool {
 	return true
 }
 
-// Cork holds back what is sent to c until Uncork. It reports false, and does nothing, when something waits already.
+// Cork holds back what is sent to c until as many calls of Uncork. It reports false, and does nothing, when something
+// waits already that is not held back.
 func (c *Conn) Cork() bool {
-	if c.Queued() > 0 || c.Closing() {
+	if c.Closing() || c.Queued() > 0 && c.x.corks == 0 {
 		return false
 	}
-	c.extra().corked = true
+	c.extra().corks++
 	return true
 }
 
-// Uncork lets everything go that was held back; first goes before it.
+// Uncork lets everything go that was held back, if nobody else holds it back; first goes before it.
 func (c *Conn) Uncork(first []byte) {
 	x := c.x
-	if c.flags&flagClosed != 0 || x == nil || !x.corked {
+	if c.flags&flagClosed != 0 || x == nil || x.corks == 0 {
 		return
 	}
-	x.corked = false
+	x.corks--
 	if len(first) > 0 {
 		q := &x.queue
 		q.items = append([]item{{b: first}}, q.items[q.head:]...)
@@ -116,7 +121,7 @@ func (c *Conn) Uncork(first []byte) {
 func (c *Conn) writeOn() {
 	x := c.x
 	switch {
-	case x.corked:
+	case x.corks > 0:
 	case x.parked:
 		if p, ok := c.h.(Parker); ok {
 			c.queued(p)

@@ -44,7 +44,7 @@ func (c *Conn) emit(runs []run) {
 	if len(runs) == 0 {
 		return
 	}
-	if c.fd < 0 || c.Queued() > 0 || c.x != nil && c.x.corked {
+	if c.fd < 0 || c.Queued() > 0 || c.x != nil && c.x.corks > 0 {
 		c.enqueue(runs, 0)
 		return
 	}
@@ -76,7 +76,7 @@ func (c *Conn) enqueue(runs []run, skip int) {
 	x := c.extra()
 	q := &x.queue
 	had := q.waiting()
-	atOnce := (x.pump != nil || x.parked) && !x.corked && q.bytes == 0 // the writer takes all of it, as a socket would: nothing has waited
+	atOnce := (x.pump != nil || x.parked) && x.corks == 0 && q.bytes == 0 // the writer takes all of it, as a socket would: nothing has waited
 	for i := range runs {
 		r := &runs[i]
 		if skip >= len(r.b) {
@@ -125,7 +125,7 @@ func (c *Conn) slow() {
 		c.Abort(ErrSlow)
 		return
 	}
-	c.x.corked = false
+	c.x.corks = 0
 	q := &c.x.queue
 	q.cut(q.head + max(q.busy, 1))
 	q.push(item{b: last})
@@ -244,7 +244,7 @@ func (c *Conn) emptied() {
 
 // slim drops extra when nothing needs it, which puts the connection back on the fast path.
 func (c *Conn) slim() {
-	if x := c.x; x != nil && x.pump == nil && !x.parked && !x.corked && x.unread == nil && x.queue.bytes == 0 && x.dropped == nil {
+	if x := c.x; x != nil && x.pump == nil && !x.parked && x.corks == 0 && x.unread == nil && x.queue.bytes == 0 && x.dropped == nil {
 		c.x = nil
 	}
 }

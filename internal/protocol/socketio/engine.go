@@ -337,11 +337,16 @@ func (e *engine) pause() {
 }
 
 func (e *engine) resume() {
-	if e.holds--; e.holds == 0 {
+	if e.holds--; e.holds > 0 || e.flags&over != 0 {
+		return
+	}
+	// A sign of life may be among what was not read.
+	e.due = max(e.due, e.now()+e.room.cfg.PingTimeout.Milliseconds())
+	if e.poll != nil { // what came by POST goes first, should there be a WebSocket meanwhile
+		e.poll.goOn(e)
+	}
+	if e.holds == 0 {
 		e.socket.Resume()
-		if e.polling() {
-			e.poll.goOn(e)
-		}
 	}
 }
 
@@ -366,13 +371,20 @@ func (e *engine) schedule() {
 func (e *engine) Expire(now time.Time) time.Time {
 	ms := now.UnixMilli()
 	if e.due <= ms {
-		if e.flags&(pinged|eio3) != 0 {
+		switch {
+		case e.flags&(pinged|eio3) == 0:
+			e.flags |= pinged
+			e.due = ms + e.room.cfg.PingTimeout.Milliseconds()
+			e.socket.Send(pingFrame)
+		case !e.Held():
 			e.close(closeNormal, "ping timeout", errPing)
 			return time.Time{}
+		case e.flags&eio3 != 0:
+			e.due = ms + e.room.cfg.PingInterval.Milliseconds()
+		default: // it is not read, and must not take us for dead
+			e.due = ms + e.room.cfg.PingInterval.Milliseconds()
+			e.socket.Send(pingFrame)
 		}
-		e.flags |= pinged
-		e.due = ms + e.room.cfg.PingTimeout.Milliseconds()
-		e.socket.Send(pingFrame)
 	}
 	next := e.due
 	if e.by > 0 {

@@ -1,11 +1,12 @@
 package socketio
 
 import (
-	"context"
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -26,7 +27,7 @@ type polling struct {
 	sid     string
 	addr    string // of the peer's first request
 	query   Query
-	posting atomic.Bool // a POST is under way
+	posting atomic.Bool // a POST is under way, or its packets wait to be taken
 
 	// owned by the loop
 	get       *get   // that waits for something to be said
@@ -38,12 +39,18 @@ type polling struct {
 }
 
 // get is a request for what there is to be said.
-type get struct{ frames chan []byte } // with room for one; closed when the request is to be refused
+type get struct {
+	frames chan []byte // with room for one; closed when the request is to be refused
+	over   bool        // before it is closed: because the session is over
+}
+
+func newGet() *get { return &get{frames: make(chan []byte, 1)} }
 
 // body is what a POST brought.
 type body struct {
 	packets []polled
 	done    chan struct{} // closed when all have been taken
+	refused bool          // before done is closed: none was
 }
 
 type polled struct {
@@ -72,7 +79,7 @@ func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q
 	r.mu.Lock()
 	r.sessions[e.poll.sid] = e
 	r.mu.Unlock()
-	g := &get{make(chan []byte, 1)}
+	g := newGet()
 	if !e.onLoop(l, func() {
 		l.AttachParked(&e.socket.Conn, (*parked)(e))
 		e.open(e.poll.sid, `["websocket"]`)
@@ -107,7 +114,7 @@ func (r *Room) Go(w http.ResponseWriter, req *http.Request, q Query, read func()
 	case q.EIO3 != e.poll.query.EIO3:
 		return ErrRequest
 	case req.Method == http.MethodGet:
-		g := &get{make(chan []byte, 1)}
+		g := newGet()
 		if !e.onLoop(e.poll.loop, func() { e.poll.serve(e, g) }) {
 			return errSID
 		}
@@ -126,6 +133,7 @@ func (p *polling) serve(e *engine, g *get) {
 		p.last = nil
 		e.room.forget(e)
 	case p.up || e.flags&over != 0:
+		g.over = e.flags&over != 0
 		close(g.frames)
 	case p.get != nil: // (Engine.IO protocol, "HTTP long-polling": one at a time)
 		p.say(closeFrame)
@@ -179,8 +187,7 @@ func (p *polling) closed(e *engine) {
 		p.probe = nil
 	}
 	if p.body != nil {
-		close(p.body.done)
-		p.body = nil
+		p.took()
 	}
 	if p.finishing {
 		return
@@ -197,29 +204,32 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 	var frames []byte
 	select {
 	case f, ok := <-g.frames:
-		if !ok {
+		switch {
+		case !ok && g.over:
+			return errSID
+		case !ok:
 			return ErrRequest
 		}
 		frames = f
 	case <-req.Context().Done():
 		e.onLoop(p.loop, func() {
-			if p.get == g {
-				p.get = nil
-				e.socket.Abort(errClose)
+			select {
+			case f := <-g.frames: // they came at this very moment, and are lost
+				if len(f) > 0 && !bytes.Equal(f, noopFrame) {
+					e.socket.Abort(errClose)
+				}
+			default:
+				if p.get == g {
+					p.get = nil
+					e.socket.Abort(errClose)
+				}
 			}
 		})
 		return nil
 	}
 	b, kind, err := p.encode(frames)
 	if err == nil {
-		c := http.NewResponseController(w)
-		c.SetWriteDeadline(time.Now().Add(writeTime))
-		defer c.SetWriteDeadline(time.Time{})
-		h := w.Header()
-		h.Set("Content-Type", kind)
-		h.Set("Content-Length", strconv.Itoa(len(b)))
-		h.Set("Cache-Control", "no-store")
-		_, err = w.Write(b)
+		err = respond(w, kind, b)
 	}
 	if err != nil { // what was in it is lost
 		e.onLoop(p.loop, func() { e.socket.Abort(errClose) })
@@ -229,6 +239,25 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 
 // writeTime is what a client gets to read a response.
 const writeTime = 30 * time.Second
+
+// respond writes a response. It is flushed while there is a deadline: net/http has none when it does that later.
+func respond(w http.ResponseWriter, kind string, b []byte) error {
+	c := http.NewResponseController(w)
+	c.SetWriteDeadline(time.Now().Add(writeTime))
+	defer c.SetWriteDeadline(time.Time{})
+	h := w.Header()
+	h.Set("Content-Type", kind)
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	h.Set("Cache-Control", "no-store")
+	_, err := w.Write(b)
+	if err == nil {
+		err = c.Flush()
+	}
+	if errors.Is(err, http.ErrNotSupported) { // some middleware hides it
+		return nil
+	}
+	return err
+}
 
 const plainText = "text/plain; charset=UTF-8"
 
@@ -267,7 +296,12 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 		})
 		return ErrRequest
 	}
-	defer p.posting.Store(false)
+	handed := false // to the loop
+	defer func() {
+		if !handed {
+			p.posting.Store(false)
+		}
+	}()
 	kind := req.Header.Get("Content-Type")
 	binary := kind == "application/octet-stream"
 	if binary && !p.query.EIO3 {
@@ -281,6 +315,10 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 			return nil
 		}
 		e.onLoop(p.loop, func() { e.socket.Abort(io.ErrUnexpectedEOF) })
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			http.Error(w, "the body did not arrive in time", http.StatusRequestTimeout)
+			return nil
+		}
 		return ErrRequest
 	}
 	in := &body{done: make(chan struct{})}
@@ -300,32 +338,33 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 		e.fail(p, err.Error())
 		return ErrRequest
 	}
-	refused := false
-	if !e.onLoop(p.loop, func() {
-		if refused = !e.polling() || e.flags&over != 0; refused {
-			close(in.done)
+	if handed = e.onLoop(p.loop, func() {
+		p.body = in
+		if in.refused = !e.polling() || e.flags&over != 0; in.refused {
+			p.took()
 			return
 		}
-		p.body = in
 		p.goOn(e)
-	}) {
+	}); !handed {
 		return errSID
 	}
-	ctx, cancel := context.WithTimeout(req.Context(), writeTime)
-	defer cancel()
 	select {
-	case <-in.done:
-	case <-ctx.Done(): // they wait behind the program
+	case <-in.done: // which may take its time: they may wait behind the program, and so does the client
+	case <-req.Context().Done():
+		return nil
 	}
-	if refused {
+	if in.refused {
 		return ErrRequest
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html")
-	h.Set("Content-Length", "2")
-	h.Set("Cache-Control", "no-store")
-	io.WriteString(w, "ok")
+	respond(w, "text/html", []byte("ok"))
 	return nil
+}
+
+// took ends a POST: the client may make the next one.
+func (p *polling) took() {
+	p.posting.Store(false)
+	close(p.body.done)
+	p.body = nil
 }
 
 func (e *engine) fail(p *polling, what string) {
@@ -341,8 +380,7 @@ func (p *polling) goOn(e *engine) {
 	for p.body != nil && !e.Held() && e.flags&over == 0 {
 		in := p.body
 		if len(in.packets) == 0 {
-			p.body = nil
-			close(in.done)
+			p.took()
 			return
 		}
 		x := in.packets[0]
