@@ -46,7 +46,8 @@ func (e *ears) packet(text string) error {
 	var stream string
 	n, blobs := 0, 0
 	kind, args, ok := strings.Cut(text, "[")
-	if !ok || kind != "42" && !strings.HasPrefix(kind, "45") {
+	binary := strings.HasPrefix(kind, "45")
+	if !ok || !strings.HasPrefix(kind, "42") && !binary {
 		return nil
 	}
 	var in []json.RawMessage
@@ -64,7 +65,7 @@ func (e *ears) packet(text string) error {
 	default:
 		return nil // of the protocol
 	}
-	if kind != "42" {
+	if binary {
 		if _, err := fmt.Sscanf(text, "45%d-", &blobs); err != nil {
 			return err
 		}
