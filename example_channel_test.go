@@ -54,7 +54,7 @@ func ExampleTarget_Except() {
 	// Output:
 	// moved [board] 1 except sockets [123.456 7.8]
 	// moved [board] 2 except users [ada]
-	// realtime: event "moved" cannot be sent: socket id "ada" to leave out is not of the form 123.456
+	// realtime: event "moved" cannot be sent: socket id "ada" to leave out is not of the form 123.456 (or, of a Node server, 20 letters and digits)
 }
 
 // What is sent twice with one ID is delivered once.

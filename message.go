@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/socketid"
 )
 
 // Kind says who may listen to a channel. The zero value is Public.
@@ -38,7 +39,8 @@ type Message struct {
 	// Data is the payload as JSON text. It is not changed on its way. Servers bound it: 100 KiB unless configured
 	// otherwise (Pusher Channels: 10 KB).
 	Data json.RawMessage
-	// ExceptSockets are socket ids ("123.456") of connections that do not get the event.
+	// ExceptSockets are socket ids of connections that do not get the event: "123.456", or behind the driver for Node's
+	// Socket.IO 20 characters such as "lv_VI97HAXpY6yYWAAAC". Where no connection can have an id it leaves nobody out.
 	ExceptSockets []string
 	// ExceptUsers are ids of identified users none of whose connections get the event.
 	ExceptUsers []string
@@ -67,7 +69,7 @@ const MaxEventName = 200
 
 // Validate reports everything that keeps the message from being sent, in one error: no channel, a channel
 // or event name that cannot be one, a channel named twice, data that is not JSON in UTF-8, a socket id of
-// another form than "123.456", an empty user id. Broadcaster.Send calls it, so drivers need not.
+// another form than "123.456" and Socket.IO's, an empty user id. Broadcaster.Send calls it, so drivers need not.
 func (m *Message) Validate() error {
 	var errs []error
 	if len(m.Channels) == 0 {
@@ -91,8 +93,8 @@ func (m *Message) Validate() error {
 		errs = append(errs, errors.New("data is not valid UTF-8, which every wire format asks for"))
 	}
 	for _, id := range m.ExceptSockets {
-		if !isSocketID(id) {
-			errs = append(errs, fmt.Errorf("socket id %.40q to leave out is not of the form 123.456", id))
+		if !socketid.Is(id) && !socketid.IsNode(id) {
+			errs = append(errs, fmt.Errorf("socket id %.40q to leave out is not of the form 123.456 (or, of a Node server, 20 letters and digits)", id))
 		}
 	}
 	for _, id := range m.ExceptUsers {
@@ -124,19 +126,4 @@ func validateEventName(name string) error {
 		}
 	}
 	return nil
-}
-
-// isSocketID reports whether s has the form all protocols give their connections' ids: digits, a dot, digits.
-func isSocketID(s string) bool {
-	left, right, ok := strings.Cut(s, ".")
-	return ok && allDigits(left) && allDigits(right)
-}
-
-func allDigits(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return s != ""
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"testing"
 	"time"
@@ -21,6 +22,8 @@ func TestPagesBuild(t *testing.T) {
 	}{
 		{"README.md", 6, 1},
 		{"docs/getting-started.md", 9, 3},
+		{"docs/socketio.md", 3, 0},
+		{"docs/publish-into-node.md", 8, 5},
 	} {
 		t.Run(tt.page, func(t *testing.T) {
 			t.Parallel()
@@ -88,4 +91,64 @@ func TestTheGettingStartedProgram(t *testing.T) {
 		t.Errorf("at its end the program says %s, %v", b, err)
 	}
 	interrupt() // returns when the first has
+}
+
+// TestTheSocketIOProgram talks to the program of docs/socketio.md as its page does.
+func TestTheSocketIOProgram(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no interrupt to send to the program")
+	}
+	t.Parallel()
+	dir, _ := pagecode.Module(t, ".", "docs/socketio.md")
+	addr, interrupt := pagecode.Start(t, dir)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	connect := func() (say func(string), hear func() string) {
+		c, err := wsclient.Dial(ctx, "ws://"+addr+"/socket.io/?EIO=4&transport=websocket", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		say = func(s string) {
+			t.Helper()
+			if err := c.Write(ctx, ws.OpText, []byte(s)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hear = func() string {
+			t.Helper()
+			_, b, err := c.ReadMessage(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(b)
+		}
+		hear() // the session
+		return say, hear
+	}
+	adaSays, adaHears := connect()
+	bobSays, bobHears := connect()
+	expect := func(hear func() string, want string) {
+		t.Helper()
+		// A last argument of events is for coming back.
+		if got := regexp.MustCompile(`,"[^",]*"\]$`).ReplaceAllString(hear(), "]"); got != want {
+			t.Fatalf("the page gets %s, not %s", got, want)
+		}
+	}
+	adaSays(`40/chat,`)
+	expect(adaHears, `44/chat,{"message":"say who you are"}`)
+	adaSays(`40/chat,{"name":"Ada"}`)
+	adaHears()
+	bobSays(`40/chat,{"name":"Bob"}`)
+	bobHears()
+	adaSays(`42/chat,0["say",{"room":"tea","text":"Hello?"}]`)
+	expect(adaHears, `43/chat,0[{"error":{"message":"join the room first"}}]`)
+	adaSays(`42/chat,1["join","tea"]`)
+	expect(adaHears, `43/chat,1[["Ada"]]`)
+	bobSays(`42/chat,0["join","tea"]`)
+	expect(bobHears, `43/chat,0[["Ada","Bob"]]`)
+	expect(adaHears, `42/chat,["joined","tea","Bob"]`)
+	bobSays(`42/chat,1["say",{"room":"tea","text":"Milk?"}]`)
+	expect(bobHears, `43/chat,1[]`)
+	expect(adaHears, `42/chat,["said","tea","Bob","Milk?"]`)
+	interrupt() // fails the test if the program does not end in order
 }

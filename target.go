@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/socketid"
 )
 
 // Target is where an event goes: channels, and who of their listeners is left out. It is an immutable
@@ -36,8 +37,8 @@ type delivery struct {
 func Channel(names ...string) Target { return Target{names: slices.Clone(names)} }
 
 // ToOthers leaves out the connection with this socket id, usually the one whose request caused the event:
-// Echo sends it as X-Socket-ID. The empty string and anything else that is not digits.digits leave nobody
-// out, because clients send such values ("undefined") before they are connected.
+// Echo sends it as X-Socket-ID. The empty string and anything else that cannot be one (see Message.ExceptSockets)
+// leave nobody out, because clients send such values ("undefined") before they are connected.
 func (t Target) ToOthers(socketID string) Target {
 	t.to = t.to.toOthers(socketID)
 	return t
@@ -135,7 +136,7 @@ func (t UserTarget) Send(ctx context.Context, event string, data any) error {
 }
 
 func (d delivery) toOthers(socketID string) delivery {
-	if isSocketID(socketID) {
+	if socketid.Is(socketID) || socketid.IsNode(socketID) {
 		d.exceptSockets = slices.Concat(d.exceptSockets, []string{socketID})
 	}
 	return d

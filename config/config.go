@@ -28,8 +28,8 @@ import (
 // Printed in any way, it shows no secret.
 type Config struct {
 	// Which driver sends: `bun` (the embedded server, plain JSON over WebSocket at /ws), `socket` (the embedded server,
-	// Socket.IO at /socket.io/), `pusher` (hosted Pusher Channels or a server like it, over HTTP), `log` or `null`.
-	// Default: `bun`.
+	// Socket.IO at /socket.io/; with `socket.redis` Node servers with Socket.IO, through Redis), `pusher` (hosted Pusher
+	// Channels or a server like it, over HTTP), `log` or `null`. Default: `bun`.
 	Driver string `yaml:"driver"`
 	// What clients of the embedded server may speak: `ws` (plain JSON over WebSocket), `pusher` (pusher-js, Laravel
 	// Echo) and `socketio` (socket.io-client, Laravel Echo). Default: `ws`, with driver socket `socketio`, which it always
@@ -120,6 +120,43 @@ type Socket struct {
 	PingTimeout Duration `yaml:"pingTimeout,omitempty"`
 	// One message of a client, and one polling request. Default: 1000000.
 	MaxPayload Size `yaml:"maxPayload,omitempty"`
+	// With driver socket: publish into a cluster of Node servers with Socket.IO, which this Redis connects, and serve nothing. See docs/publish-into-node.md.
+	Redis Redis `yaml:"redis,omitempty"`
+}
+
+// Redis is a cluster of Node servers with Socket.IO: socketio.Config.
+type Redis struct {
+	// The Redis of the servers: `redis://user:password@host:6379/0`, or `rediss://…` with TLS. It is shown without user,
+	// password and query. Default: `redis://127.0.0.1:6379`.
+	URL URL `yaml:"url,omitempty"`
+	// Its password, over the URL's.
+	Password Secret `yaml:"password,omitempty"`
+	// The servers' adapter: `classic` (createAdapter), `sharded` (createShardedAdapter) or `streams`
+	// (@socket.io/redis-streams-adapter). Default: `classic`.
+	Adapter string `yaml:"adapter,omitempty"`
+	// The option `key` of the classic adapter, `channelPrefix` of the sharded one. Default: `socket.io`.
+	Prefix string `yaml:"prefix,omitempty"`
+	// The sharded adapter's: `dynamic`, `dynamic-private` or `static`. Default: `dynamic`.
+	SubscriptionMode string `yaml:"subscriptionMode,omitempty"`
+	// The streams adapter's `streamName`. Default: `socket.io`.
+	Stream string `yaml:"stream,omitempty"`
+	// The streams adapter's `maxLen`. Default: 10000.
+	MaxLen int `yaml:"maxLen,omitempty"`
+	// The namespace of the clients. Default: `/`.
+	Namespace string `yaml:"namespace,omitempty"`
+	// What clients receive: `object` (one argument, `{event, channel, data}`) or `echo` (two, channel and data, for
+	// laravel-echo). Default: `object`.
+	Form string `yaml:"form,omitempty"`
+	// The namespace that laravel-echo puts before events' names: `App.Events`. Only with form echo. Default: names are
+	// sent as they are.
+	EventNamespace string `yaml:"eventNamespace,omitempty"`
+	// The room in which the servers put each user's sockets: `user:{id}`. Default: none, and events for users or without
+	// some users are refused.
+	UserRoom string `yaml:"userRoom,omitempty"`
+	// One message on its way to Redis; -1 is no limit. Default: 1MiB.
+	MaxPayload Size `yaml:"maxPayload,omitempty"`
+	// How long sending may take. Default: 10s.
+	Timeout Duration `yaml:"timeout,omitempty"`
 }
 
 // Pusher is an application as Pusher's SDKs are configured.

@@ -18,6 +18,7 @@ import (
 
 	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/auth"
+	"github.com/stacksjs/realtime-go/driver/socketio"
 	"github.com/stacksjs/realtime-go/internal/ws"
 	"github.com/stacksjs/realtime-go/internal/wsclient"
 	"github.com/stacksjs/realtime-go/server"
@@ -73,6 +74,18 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 		{"two schemes", "pusher:\n  useTLS: true\n  scheme: http\n", `realtime.yaml:3: pusher.scheme is "http" and pusher.useTLS true: keep one`},
 		{"two addresses", "driver: socket\nsocket: {port: 3000}\nserver: {port: 4000}\n", `realtime.yaml:2: socket.port is 3000 and server.port 4000, and they mean the same: keep one`},
 		{"socket path", "driver: socket\nsocket: {path: \"/a?b\"}\n", `realtime.yaml:2: socket.path is "/a?b", and must be a path such as /socket.io/`},
+		{"everything about Node servers", "driver: socket\nsocket:\n  redis:\n    url: redis://:hush@h/x\n    adapter: sharded\n    subscriptionMode: most\n    stream: s\n    maxLen: -1\n    namespace: a,b\n    form: xml\n    eventNamespace: A\n    userRoom: u\n    timeout: -1\n", strings.Join([]string{
+			`realtime.yaml:7: socket.redis.stream is for the streams adapter, and Adapter is "sharded"`,
+			`realtime.yaml:8: socket.redis.maxLen is for the streams adapter, and Adapter is "sharded"`,
+			`realtime.yaml:6: socket.redis.subscriptionMode is "most", and must be "dynamic", "dynamic-private" or "static"`,
+			`realtime.yaml:8: socket.redis.maxLen must not be negative`,
+			`realtime.yaml:9: socket.redis.namespace is "/a,b", and must be a name such as /admin, without a comma or a question mark`,
+			`realtime.yaml:10: socket.redis.form is "xml", and must be "object" or "echo"`,
+			`realtime.yaml:11: socket.redis.eventNamespace is for laravel-echo: it needs Form "echo"`,
+			`realtime.yaml:12: socket.redis.userRoom is "u", and must have "{id}" where the user's id stands: user:{id}`,
+			`realtime.yaml:13: socket.redis.timeout must not be negative`,
+			`realtime.yaml:4: socket.redis.url has a path "/x", and it must be the number of a database, such as /0`}, "\n")},
+		{"unknown key of redis", "driver: socket\nsocket:\n  redis:\n    adaptor: x\n", `realtime.yaml:4: unknown key "socket.redis.adaptor": the nearest is "socket.redis.adapter"`},
 		{"port", "server:\n  port: 70000\n", `realtime.yaml:2: server.port must be a port from 1 to 65535, not "70000"`},
 		{"number", "limits: {connections: many}\n", `realtime.yaml:1: limits.connections must be a whole number, not "many"`},
 		{"bool", "auth:\n  anonymous: 1\n", `realtime.yaml:2: auth.anonymous must be true or false, not "1"`},
@@ -134,6 +147,8 @@ func TestNoErrorShowsASecret(t *testing.T) {
 		"pusher:\n  secret: hush-hush\n bad: [\n",
 		"pusher:\n  secret: [hush-hush]\n",
 		"pusher: {secret: hush-hush}\n",
+		"driver: socket\nsocket: {redis: {url: \"redis://:hush-hush@%zz\", password: [hush-hush]}}\n",
+		"driver: socket\nsocket: {redis: {url: \"redis://:hush-hush\"}}\n",
 		"auth: {jwt: {secret: hush-hush}}\n",
 		"apps: [{secret: hush-hush, secret: hush-hush}]\n",
 	} {
@@ -620,4 +635,50 @@ func FuzzLoad(f *testing.F) {
 			_ = c.String()
 		}
 	})
+}
+
+func TestDriverSocketPublishesWhereTheFileSays(t *testing.T) {
+	const text = "driver: socket\nsocket:\n  redis:\n    url: rediss://ada:hush@redis.example:7000/2?addr=b:1\n    password: hush2\n    adapter: sharded\n    prefix: shop\n    subscriptionMode: static\n" +
+		"    namespace: /orders\n    form: echo\n    eventNamespace: App.Events\n    userRoom: user:{id}\n    maxPayload: 64KiB\n    timeout: 2s\n"
+	c := load(t, text)
+	log := slog.New(slog.DiscardHandler)
+	want := socketio.Config{
+		Redis: "rediss://ada:hush@redis.example:7000/2?addr=b:1", Password: "hush2", Adapter: socketio.Sharded, Prefix: "shop", Mode: socketio.Static,
+		Namespace: "/orders", Form: socketio.Echo, EventNamespace: "App.Events", UserRoom: "user:{id}", MaxPayload: 64 << 10, Timeout: 2 * time.Second, Logger: log,
+	}
+	if got := c.socketio(options{logger: log}); !reflect.DeepEqual(got, want) {
+		t.Errorf("the driver gets\n%#v, and should get\n%#v", got, want)
+	}
+	if got := fmt.Sprintf("%v%+v%#v", c, *c, *c); strings.Contains(got, "hush") || !strings.Contains(c.String(), "url: rediss://redis.example:7000/2?***\n    password: \"***\"\n") {
+		t.Errorf("printed\n%s", got)
+	}
+	if got := load(t, "driver: socket\nsocket: {redis: {adapter: streams, stream: s, maxLen: 50}}\n").socketio(options{}); !reflect.DeepEqual(got, socketio.Config{Adapter: socketio.Streams, Stream: "s", MaxLen: 50}) {
+		t.Errorf("the driver gets %#v", got)
+	}
+	app, err := Open(t.Context(), write(t, text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(app.Driver); app.Server != nil || got != "socketio.Driver{rediss://redis.example:7000/2 sharded /orders}" {
+		t.Errorf("opened %s, server %v", got, app.Server)
+	}
+	if err := app.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheEnvironmentSaysThatDriverSocketPublishes(t *testing.T) {
+	path := write(t, "driver: socket\n")
+	t.Setenv("REDIS_URL", "redis://localhost:1") // of the program's own Redis
+	if c, err := Load(path); err != nil || c.intoNode() {
+		t.Errorf("another program's variable decides which driver it is: %v, %v", c, err)
+	}
+	t.Setenv("SOCKET_REDIS_URL", "redis://:hush@localhost:2")
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Socket.Redis.URL != "redis://:hush@localhost:2" || c.Where("socket.redis.url") != "SOCKET_REDIS_URL" {
+		t.Errorf("read\n%s", c)
+	}
 }

@@ -37,6 +37,7 @@ var variables = []struct{ name, key, doc string }{
 	{"PUSHER_HOST", "pusher.host", ""},
 	{"PUSHER_PORT", "pusher.port", ""},
 	{"PUSHER_SCHEME", "pusher.scheme", ""},
+	{"SOCKET_REDIS_URL", "socket.redis.url", "With driver socket it says that events go to Node servers."},
 	{"REALTIME_JWT_SECRET", "auth.jwt.secret", ""},
 }
 
@@ -442,7 +443,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// Drivers that this build has, and those it knows of.
+// Drivers and protocols that this build has, and protocols it knows of.
 var (
 	drivers = []string{"bun", "socket", "pusher", "log", "null"}
 
@@ -471,8 +472,7 @@ func (c *Config) check(unread []string) []error {
 	}
 	c.Driver = cmp.Or(c.Driver, "bun")
 	switch {
-	case slices.Contains(drivers, c.Driver):
-	default:
+	case !slices.Contains(drivers, c.Driver):
 		fail("driver", "driver %.60q is unknown: there are %s", c.Driver, strings.Join(drivers, ", "))
 	}
 	for i, p := range c.Protocols {
@@ -487,7 +487,7 @@ func (c *Config) check(unread []string) []error {
 	}
 	s := &c.Server
 	section, own := "bun", c.Bun // the same address under the driver's name
-	if c.Driver == "socket" {
+	if c.Driver == "socket" && !c.intoNode() {
 		section, own = "socket", Address{c.Socket.Host, c.Socket.Port}
 		if !slices.Contains(c.Protocols, "socketio") {
 			c.Protocols = append([]string{"socketio"}, c.Protocols...)
@@ -517,6 +517,7 @@ func (c *Config) check(unread []string) []error {
 		fail("server.tls", "server.tls needs both cert and key")
 	}
 	c.checkPusher(fail)
+	c.checkSocket(fail)
 	c.checkApps(fail)
 	c.checkJWT(fail)
 	for i, ch := range c.Channels {

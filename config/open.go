@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	logdriver "github.com/stacksjs/realtime-go/driver/log"
 	"github.com/stacksjs/realtime-go/driver/null"
 	"github.com/stacksjs/realtime-go/driver/pusher"
+	"github.com/stacksjs/realtime-go/driver/socketio"
 	"github.com/stacksjs/realtime-go/server"
 )
 
@@ -25,7 +27,7 @@ type App struct {
 	// Broadcaster sends through the driver. realtime.SetDefault makes it that of the whole program.
 	Broadcaster *realtime.Broadcaster
 	// Driver is what Broadcaster sends through: *server.Server, *pusher.Driver (which also answers questions about
-	// channels), or one of the others.
+	// channels), *socketio.Driver (which also reaches any room and namespace), or one of the others.
 	Driver realtime.Driver
 	// Server is the embedded server, for Run or to be mounted in a router. Nil with drivers that have none.
 	Server *server.Server
@@ -80,16 +82,20 @@ func Open(ctx context.Context, path string, events *realtime.Events, opts ...Opt
 		opt(&o)
 	}
 	app := &App{Config: c, changes: o.server}
-	switch c.Driver {
-	case "log":
+	switch {
+	case c.intoNode():
+		if app.Driver, err = socketio.New(c.socketio(o)); err != nil {
+			return nil, c.wrap(err)
+		}
+	case c.Driver == "log":
 		app.Driver = logdriver.New(o.logger)
-	case "null":
+	case c.Driver == "null":
 		app.Driver = null.New()
-	case "pusher":
+	case c.Driver == "pusher":
 		if app.Driver, err = pusher.New(c.pusher(o)); err != nil {
 			return nil, c.wrap(err)
 		}
-	case "bun", "socket":
+	default: // bun and socket: the embedded server
 		cfg, err := c.server(o)
 		if err != nil {
 			return nil, err
@@ -283,14 +289,48 @@ func (c *Config) checkPusher(fail func(key, format string, args ...any)) {
 		return
 	}
 	_, err := pusher.New(c.pusher(options{}))
-	if all, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, err := range all.Unwrap() { // each begins with the field it is about, whose key differs in its case only
-			key := "pusher." + strings.TrimPrefix(err.Error(), "pusher: ")
-			key, what, _ := strings.Cut(key, " ")
-			key = key[:7] + strings.ToLower(key[7:8]) + key[8:]
-			fail(key, "%s %s", key, what)
-		}
+	failFields(err, "pusher: ", "pusher.", nil, fail)
+}
+
+// failFields reports what a driver's New has found, each error beginning with the field it is about: the key is in the
+// section of its own, and differs in its case only or is in renamed.
+func failFields(err error, prefix, section string, renamed map[string]string, fail func(key, format string, args ...any)) {
+	all, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return
 	}
+	for _, err := range all.Unwrap() {
+		field, what, _ := strings.Cut(strings.TrimPrefix(err.Error(), prefix), " ")
+		key := section + cmp.Or(renamed[field], strings.ToLower(field[:1])+field[1:])
+		fail(key, "%s %s", key, what)
+	}
+}
+
+// intoNode reports whether the driver is the one that publishes into Node servers.
+func (c *Config) intoNode() bool {
+	if c.Driver != "socket" {
+		return false
+	}
+	return c.where["socket.redis"] != "" || c.where["socket.redis.url"] != ""
+}
+
+// socketio translates socket.redis for the driver.
+func (c *Config) socketio(o options) socketio.Config {
+	r := c.Socket.Redis
+	return socketio.Config{
+		Redis: string(r.URL), Password: string(r.Password), Adapter: socketio.Adapter(r.Adapter), Prefix: r.Prefix, Mode: socketio.SubscriptionMode(r.SubscriptionMode),
+		Stream: r.Stream, MaxLen: r.MaxLen, Namespace: r.Namespace, Form: socketio.Form(r.Form), EventNamespace: r.EventNamespace, UserRoom: r.UserRoom,
+		MaxPayload: int(r.MaxPayload), Timeout: time.Duration(r.Timeout), Logger: o.logger,
+	}
+}
+
+// checkSocket finds what driver socket cannot work with.
+func (c *Config) checkSocket(fail func(key, format string, args ...any)) {
+	if !c.intoNode() {
+		return
+	}
+	_, err := socketio.New(c.socketio(options{}))
+	failFields(err, "socketio: ", "socket.redis.", map[string]string{"Redis": "url", "Mode": "subscriptionMode"}, fail)
 }
 
 func (w Webhook) server() server.Webhook {

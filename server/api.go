@@ -14,10 +14,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/internal/channelname"
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/jsontext"
 )
 
 const (
@@ -120,6 +122,9 @@ func (s *Server) authenticated(w http.ResponseWriter, r *http.Request) (*call, e
 	}
 	if err != nil {
 		return nil, bad(http.StatusUnauthorized, "%s", auth.Reason(err))
+	}
+	if !utf8.Valid(c.body) { // as it may not be passed on (RFC 6455 section 8.1)
+		c.body = bytes.ToValidUTF8(c.body, []byte("\ufffd"))
 	}
 	if c.query, err = auth.ParseQuery(r.URL.RawQuery); err != nil {
 		return nil, bad(http.StatusBadRequest, "%v", err)
@@ -238,10 +243,8 @@ func (s *Server) postBatch(c *call) (any, error) {
 		all = append(all, o)
 		asked = asked || len(o.info) > 0
 	}
-	for _, o := range all {
-		if err := s.publish(c, o); err != nil {
-			return nil, err
-		}
+	if err := s.publish(c, all...); err != nil {
+		return nil, err
 	}
 	if !asked {
 		return struct{}{}, nil
@@ -266,15 +269,17 @@ func (s *Server) postToChannel(c *call) (any, error) {
 	return struct{}{}, err
 }
 
-func (s *Server) publish(c *call, o *outgoing) error {
+func (s *Server) publish(c *call, all ...*outgoing) error {
 	ctx, cancel := context.WithTimeout(c.Context(), publishWait)
 	defer cancel()
-	for _, ch := range o.channels {
-		if _, err := s.hub.Publish(ctx, hub.Key{App: c.app.ID, Name: ch}, o.event); err != nil {
-			if errors.Is(err, hub.ErrOverloaded) {
-				return bad(http.StatusServiceUnavailable, "overloaded: the server takes events more slowly than they come")
+	for _, o := range all {
+		for _, ch := range o.channels {
+			if _, err := s.hub.Publish(ctx, hub.Key{App: c.app.ID, Name: ch}, o.event); err != nil {
+				if errors.Is(err, hub.ErrOverloaded) {
+					return bad(http.StatusServiceUnavailable, "overloaded: the server takes events more slowly than they come")
+				}
+				return bad(http.StatusServiceUnavailable, "the server is shutting down")
 			}
-			return bad(http.StatusServiceUnavailable, "the server is shutting down")
 		}
 	}
 	return nil
@@ -335,17 +340,15 @@ func jsonData(raw json.RawMessage) (data string, isText bool, err error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return "", false, bad(http.StatusBadRequest, "the event has no data; an empty string will do")
 	}
-	if raw[0] != '"' {
-		return string(raw), false, nil
-	}
-	var text string
-	if err := json.Unmarshal(raw, &text); err != nil {
-		return "", false, bad(http.StatusBadRequest, "data: %v", err)
-	}
-	if json.Valid([]byte(text)) {
+	data = string(raw)
+	text, ok := jsontext.Value(data).Text()
+	switch {
+	case !ok:
+		return data, false, nil
+	case jsontext.Valid(text) || json.Valid([]byte(text)): // which reads deeper
 		return text, false, nil
 	}
-	return string(raw), true, nil
+	return data, true, nil
 }
 
 // infoNames reads a list of attributes asked for.

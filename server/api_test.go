@@ -209,3 +209,30 @@ func md5Of(text string) string {
 	sum := md5.Sum([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
+
+// TestWhatIsNotUTF8IsReplaced: a text frame that is not UTF-8 would end the connection of every browser.
+func TestWhatIsNotUTF8IsReplaced(t *testing.T) {
+	s := start(t, Config{Apps: []App{docApp()}})
+	p, w := s.dialPusher(""), s.dial("")
+	p.joined("a")
+	w.say(`{"event":"subscribe","channel":"a"}`)
+	w.want(`{"event":"subscription_succeeded","channel":"a"}`)
+	for _, c := range []struct{ data, pusher, plain string }{
+		{"\"caf\xe9\"", `"café"`, `"café"`},
+		{"\"{\\\"of\\\":\\\"caf\xe9\\\"}\"", `"{\"of\":\"café\"}"`, `{"of":"café"}`},
+		{"{\"of\":\"caf\xe9\"}", `"{\"of\":\"café\"}"`, `{"of":"café"}`},
+	} {
+		c.pusher, c.plain = strings.ReplaceAll(c.pusher, "é", "\ufffd"), strings.ReplaceAll(c.plain, "é", "\ufffd")
+		s.wantAPI("POST", "/apps/3/events", nil, `{"name":"e","channel":"a","data":`+c.data+`}`, 200, `{}`)
+		p.want(`{"event":"e","channel":"a","data":` + c.pusher + `}`)
+		w.want(`{"event":"e","channel":"a","data":` + c.plain + `}`)
+	}
+	s.wantAPI("POST", "/apps/3/channels/a/events", map[string]string{"name": "e"}, "{\"of\":\"caf\xe9\"}", 200, `{}`)
+	p.want(`{"event":"e","channel":"a","data":"{\"of\":\"caf` + "\ufffd" + `\"}"}`)
+	w.want(`{"event":"e","channel":"a","data":{"of":"caf` + "\ufffd" + `"}}`)
+	m := event("a", "\"caf\xe9\"")
+	if err := s.Send(t.Context(), &m); err == nil || err.Error() != `server: the data of event "E" is not JSON` {
+		t.Errorf("Send takes what is not UTF-8: %v", err)
+	}
+	p.quiet()
+}

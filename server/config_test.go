@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stacksjs/realtime-go/auth"
+	"github.com/stacksjs/realtime-go/socketio"
 )
 
 func TestNewReturnsEverythingThatIsWrong(t *testing.T) {
@@ -16,11 +17,13 @@ func TestNewReturnsEverythingThatIsWrong(t *testing.T) {
 			{},
 			{ID: "1", Keys: []auth.Key{{Key: "k", Secret: "s"}}},
 		},
-		Auth:     who,
-		Origins:  []string{"shop.example"},
-		Path:     "/",
-		CertFile: "cert.pem",
-		Channels: []Channel{{Cache: time.Minute}, {Pattern: "*", Members: -1, Slow: "drop"}},
+		Auth:      who,
+		Protocols: []Protocol{"wss", WebSocket},
+		IO:        socketio.New(socketio.Options{}),
+		Origins:   []string{"shop.example"},
+		Path:      "/",
+		CertFile:  "cert.pem",
+		Channels:  []Channel{{Cache: time.Minute}, {Pattern: "*", Members: -1, Slow: "drop"}},
 	})
 	want := `server: key 2 of app "1" lacks its key or its secret
 server: app 2 has no id
@@ -29,6 +32,8 @@ server: key "k" belongs to two apps
 server: path "/" for WebSockets is not one such as /ws
 channel pattern "a..b": its function is nil
 server: origin "shop.example" is not of the form https://shop.example[:port], https://*.example or *
+server: protocol "wss" is unknown; there are "ws", "pusher" and "socketio"
+server: there are namespaces (IO), but "socketio" is not among the protocols
 server: TLS needs both CertFile and KeyFile
 server: a channel policy has no pattern
 server: channel policy "*": slow is "drop", which is none of Disconnect, DropOldest and KeepLatest

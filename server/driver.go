@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/internal/channelname"
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/socketid"
 )
 
 // Send implements realtime.Driver: the message is accepted once every channel has it, and never waits for clients.
@@ -26,12 +28,15 @@ func (s *Server) Send(ctx context.Context, m *realtime.Message) error {
 	if err := hub.CheckEventName(m.Event, 200); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
-	if !json.Valid(m.Data) {
+	if !json.Valid(m.Data) || !utf8.Valid(m.Data) { // encoding/json overlooks bytes that are not UTF-8
 		return fmt.Errorf("server: the data of event %q is not JSON", m.Event)
 	}
 	ev := &hub.Event{Name: m.Event, Data: string(m.Data), ID: m.ID, ExceptUsers: append([]string(nil), m.ExceptUsers...), Own: true}
 	for _, x := range m.ExceptSockets {
 		id, ok := hub.ParseID(x)
+		if !ok && socketid.IsNode(x) {
+			continue // a connection of another server
+		}
 		if !ok {
 			return fmt.Errorf("server: %q is not a socket id such as 123.456", x)
 		}

@@ -144,8 +144,9 @@ func (h *handedOver) give(c net.Conn) {
 
 // Shutdown ends the server in order: new connections are refused, as are those that have not sent a whole request; what
 // is queued is written, the connections are closed one after another over Config.DrainWindow, each told to come back
-// and given 5 s to read all of it, and webhooks are delivered. When ctx ends first, the rest is cut off and its error returned; Config.Hook is waited
-// for no longer either. Later calls wait for the first.
+// and given 5 s to read all of it, webhooks are delivered, and Config.Hook and the handlers of Config.IO have returned.
+// When ctx ends first, the rest is cut off and its error returned, and they are not waited for. Later calls wait for the
+// first.
 //
 // It also ends a server that is only mounted. http.Server.Shutdown knows nothing of WebSockets and waits for none:
 // register this with http.Server.RegisterOnShutdown, so that both begin together, and call it again after
@@ -189,13 +190,16 @@ func (s *Server) drain(ctx context.Context) {
 	}
 	s.hub.Close()
 	s.stopLoops()
-	hooked := s.hub.Hooked(ctx)
+	hooked, called := s.hub.Hooked(ctx), s.socketio.Called(ctx)
 	s.drainErr = errors.Join(s.drainErr, s.stopWebhooks(ctx))
 	for range listening {
 		s.drainErr = errors.Join(s.drainErr, <-stopped)
 	}
 	if !hooked && s.drainErr == nil {
 		s.drainErr = fmt.Errorf("server: Config.Hook has not returned: %w", ctx.Err())
+	}
+	if !called && s.drainErr == nil {
+		s.drainErr = fmt.Errorf("server: a Socket.IO handler of the program's has not returned: %w", ctx.Err())
 	}
 }
 

@@ -235,7 +235,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.hub = hub.New(hub.Config{
 		Loops: s.loops, Policies: policies, Authorizer: authorizer{s.auth}, Hook: s.hook(), Observe: s.observe(), Handlers: s.byEv, Now: cfg.now, Logger: s.log,
-		Recovery: s.recovery(),
+		Recovery: s.recovery(), Silence: s.cfg.SocketIO.PingInterval + 2*s.cfg.SocketIO.PingTimeout,
 		Limits: hub.Limits{
 			ChannelsPerClient: l.ChannelsPerConnection, Payload: l.PayloadBytes, MemberBytes: l.MemberBytes,
 			Calls: l.Authorizing, CallTime: l.AuthorizeTime, WhispersPerSecond: l.WhispersPerSecond,
@@ -293,6 +293,9 @@ func (s *Server) check() ([]*hub.Policy, error) {
 		if p != WebSocket && p != Pusher && p != SocketIO {
 			add("protocol %q is unknown; there are %q, %q and %q", p, WebSocket, Pusher, SocketIO)
 		}
+	}
+	if s.cfg.IO != nil && !s.speaks(SocketIO) {
+		add("there are namespaces (IO), but %q is not among the protocols", SocketIO)
 	}
 	if p := s.cfg.Prefix; p != "" && (p[0] != '/' || p[len(p)-1] == '/' || strings.ContainsAny(p, "{} ?#%")) {
 		add("prefix %q must begin with a slash, not end with one, and be a plain path", p)

@@ -10,8 +10,8 @@ import (
 	protocol "github.com/stacksjs/realtime-go/internal/protocol/socketio"
 )
 
-// Target selects sockets of one namespace. It is a value that never changes: its methods To, Except and Volatile return
-// another. Where a server has several apps, a Target of a [Socket] selects in that socket's, and others in the first.
+// Target selects sockets of one namespace. It is a value that never changes: its methods To and Except return another.
+// Where a server has several apps, a Target of a [Socket] selects in that socket's, and others in the first.
 type Target struct {
 	io   *IO            // of namespaces; it may have no room yet
 	room *protocol.Room // of sockets
@@ -39,12 +39,6 @@ func (t Target) Except(rooms ...string) Target {
 		t.err = checkRooms(rooms)
 	}
 	t.t.Except = append(t.t.Except[:len(t.t.Except):len(t.t.Except)], rooms...)
-	return t
-}
-
-// Volatile leaves out whose connection cannot take the event at once.
-func (t Target) Volatile() Target {
-	t.t.Volatile = true
 	return t
 }
 
@@ -90,6 +84,17 @@ func checkMemberships(rooms []string) error {
 // within ctx for the server while that is overloaded. Events of one goroutine arrive in their order. For the arguments see
 // the package's documentation; at most [MaxAttachments] are attachments.
 func (t Target) Emit(ctx context.Context, event string, args ...any) error {
+	return t.emit(ctx, event, args)
+}
+
+// EmitVolatile is Emit for what is worth nothing later: it leaves out the sockets whose connection cannot take the event at
+// once.
+func (t Target) EmitVolatile(ctx context.Context, event string, args ...any) error {
+	t.t.Volatile = true
+	return t.emit(ctx, event, args)
+}
+
+func (t Target) emit(ctx context.Context, event string, args []any) error {
 	a, err := prepare(event, args)
 	if err != nil {
 		return failed("emit", event, err)
@@ -124,8 +129,8 @@ func (t Target) EmitWithAck(ctx context.Context, event string, args ...any) ([]R
 	for i, g := range got {
 		replies[i] = Reply{(*Socket)(g.Socket), newArgs(g.Args)}
 	}
-	if err != nil && len(got) < asked {
-		err = fmt.Errorf("%d of %d clients did not answer: %w", asked-len(got), asked, late(err))
+	if err = late(err); err != nil && len(got) < asked {
+		err = fmt.Errorf("%d of %d clients did not answer: %w", asked-len(got), asked, err)
 	}
 	return replies, failed("emit", event, err)
 }

@@ -24,47 +24,43 @@ func TestBenchCountsEveryDelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, live := realtimetest.Server(t, server.Config{Auth: a}, nil)
-	var out, errs bytes.Buffer
-	code := run(t.Context(), []string{"bench", "fanout", "--url", live.URL, "--token", token, "--channels", "10",
-		"--subscribers", "8", "--per-conn", "4", "--messages", "1000", "--warmup", "0s", "--json"}, &out, &errs)
-	if code != exitOK {
-		t.Fatalf("exit code %d: %s", code, errs.String())
-	}
-	var r struct{ Count, Lost, Doubled, OutOfOrder int64 }
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-		t.Fatal(err)
-	}
-	if r.Count != 8000 || r.Lost != 0 || r.Doubled != 0 || r.OutOfOrder != 0 {
-		t.Errorf("result %+v; 1,000 messages to 8 subscribers each are 8,000 deliveries", r)
-	}
-}
-
-func TestBenchPublishesOverHTTP(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("the load generator is for Linux only")
-	}
-	_, live := realtimetest.Server(t, server.Config{Apps: []server.App{{ID: "7", Keys: []auth.Key{{Key: "key", Secret: "secret"}}}}}, nil)
-	for _, extra := range [][]string{
-		{"--channels", "10", "--subscribers", "8", "--per-conn", "4", "--batch", "7"},
-		{"--subscribers", "8", "--except"},
+	_, live := realtimetest.Server(t, server.Config{Auth: a, Apps: []server.App{
+		{ID: "6", Keys: []auth.Key{{Key: "other", Secret: "secret"}}}, // the first app is where clients without a key go
+		{ID: "7", Keys: []auth.Key{{Key: "key", Secret: "secret"}}},
+	}}, nil)
+	plain, pusher, socketIO := "ws://"+live.Addr+"/ws?app=key", "ws://"+live.Addr+"/app/key", "ws://"+live.Addr+"/socket.io/?app=key"
+	each4 := []string{"--channels", "10", "--subscribers", "8", "--per-conn", "4"}
+	for _, tt := range []struct {
+		protocol, publish, url string
+		extra                  []string
+		per                    int64 // deliveries of a message
+	}{
+		{"ws", "", plain, each4, 8},
+		{"ws", "http", plain, append(each4, "--batch", "7", "--publishers", "3"), 8},
+		{"ws", "http", plain, []string{"--subscribers", "8", "--except"}, 7},
+		{"pusher", "", pusher, append(each4, "--batch", "7", "--publishers", "3"), 8},
+		{"pusher", "", pusher, []string{"--subscribers", "8", "--except", "--publishers", "3"}, 7},
+		{"pusher", "ws", pusher, append(each4, "--publishers", "3"), 8},
+		{"pusher", "ws", pusher, []string{"--subscribers", "8", "--except"}, 7},
+		{"socketio", "", socketIO, append(each4, "--publishers", "3"), 8},
+		{"socketio", "", socketIO, []string{"--subscribers", "8", "--except"}, 7},
+		{"socketio", "http", socketIO, append(each4, "--batch", "7", "--publishers", "3"), 8},
+		{"socketio", "ws", socketIO, []string{"--subscribers", "8", "--except"}, 7},
+		{"ws", "socketio", plain, []string{"--subscribers", "8", "--except"}, 7},
 	} {
 		var out, errs bytes.Buffer
-		args := append([]string{"bench", "fanout", "--protocol", "pusher", "--url", "ws://" + live.Addr + "/app/key", "--app-id", "7",
-			"--key", "key", "--secret", "secret", "--publishers", "3", "--messages", "1000", "--warmup", "0s", "--json"}, extra...)
+		args := append([]string{"bench", "fanout", "--protocol", tt.protocol, "--publish", tt.publish, "--url", tt.url, "--token", token,
+			"--app-id", "7", "--key", "key", "--secret", "secret", "--messages", "1000", "--warmup", "0s", "--json"}, tt.extra...)
 		if code := run(t.Context(), args, &out, &errs); code != exitOK {
-			t.Fatalf("exit code %d: %s", code, errs.String())
+			t.Errorf("%v: exit code %d: %s", args, code, errs.String())
+			continue
 		}
-		var r struct{ Published, Count, Lost, Doubled, OutOfOrder, NotExcepted int64 }
+		var r struct{ Published, Count, Lost, Doubled, OutOfOrder, NotExcepted, Altered int64 }
 		if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 			t.Fatal(err)
 		}
-		want := 8 * r.Published
-		if extra[len(extra)-1] == "--except" {
-			want = 7 * r.Published
-		}
-		if r.Published != 1000 || r.Count != want || r.Lost != 0 || r.Doubled != 0 || r.OutOfOrder != 0 || r.NotExcepted != 0 {
-			t.Errorf("%v: result %+v; want %d deliveries of 1,000 messages", extra, r, want)
+		if r.Published != 1000 || r.Count != 1000*tt.per || r.Lost+r.Doubled+r.OutOfOrder+r.NotExcepted+r.Altered != 0 {
+			t.Errorf("%v: %+v; want %d deliveries of 1,000 messages", args, r, 1000*tt.per)
 		}
 	}
 }

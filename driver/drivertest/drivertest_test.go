@@ -176,6 +176,22 @@ func TestFaultyDrivers(t *testing.T) {
 				return next(ctx, m)
 			}
 		}},
+		{"refuses a stranger's id", "the socket id of another server leaves nobody out", func(next send) send {
+			return func(ctx context.Context, m *realtime.Message) error {
+				if len(m.ExceptSockets) > 0 {
+					return errors.New("no socket id")
+				}
+				return next(ctx, m)
+			}
+		}},
+		{"tells nobody where a stranger is left out", "the socket id of another server leaves nobody out", func(next send) send {
+			return func(ctx context.Context, m *realtime.Message) error {
+				if len(m.ExceptSockets) > 0 {
+					return nil
+				}
+				return next(ctx, m)
+			}
+		}},
 		{"drops a user's message", "a user's message reaches that user's connections only", func(next send) send {
 			return func(ctx context.Context, m *realtime.Message) error {
 				if strings.HasPrefix(m.Channels[0], "#") {
@@ -287,6 +303,37 @@ func TestFaultyDrivers(t *testing.T) {
 			}
 			t.Fatalf("no sentence %q", tt.sentence)
 		})
+	}
+}
+
+// TestJavaScriptMayWriteTheDataAnew: the same value passes, and no other.
+func TestJavaScriptMayWriteTheDataAnew(t *testing.T) {
+	h := sound(false)
+	h.JavaScript = true
+	make := h.New
+	anew := func(change func(data string) string) {
+		h.New = func(t *testing.T) (realtime.Driver, func() realtime.Message) {
+			d, next := make(t)
+			return realtime.DriverFunc(func(ctx context.Context, m *realtime.Message) error {
+				c, buf := clone(*m), new(bytes.Buffer)
+				if err := json.Compact(buf, m.Data); err != nil {
+					return err
+				}
+				c.Data = json.RawMessage(change(buf.String()))
+				return d.Send(ctx, &c)
+			}), next
+		}
+	}
+	anew(strings.NewReplacer("[12345678901234567890,1.0,1e400,0.1000000000000000055511151231257827,-0]", "[12345678901234567000,1,null,0.1,0]",
+		`{"b":1,"a":2,"b":3}`, `{"b":3,"a":2}`).Replace)
+	Run(t, h)
+	for from, to := range map[string]string{"12345678901234567890": "12345678901234560000", `"b":3`: `"b":1`, " ": " ", "null": "0", "5": `"5"`} {
+		anew(func(data string) string { return strings.Replace(data, from, to, 1) })
+		e := end{h: h}
+		e.d, e.next = h.New(t)
+		if !fails(t, func(tb testing.TB) { e.TB = tb; checkBytes(e) }) {
+			t.Errorf("%s may arrive as %s", from, to)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/internal/channelname"
 	"github.com/stacksjs/realtime-go/internal/echo"
+	"github.com/stacksjs/realtime-go/internal/socketid"
 )
 
 // What one request may hold (Pusher HTTP API, "POST event", "POST batch events").
@@ -56,6 +57,7 @@ func (d *Driver) Send(ctx context.Context, m *realtime.Message) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	m = withoutNode(m)
 	if err := d.check(m); err != nil {
 		return fmt.Errorf("pusher: event %.60q: %w", m.Event, err)
 	}
@@ -72,6 +74,7 @@ func (d *Driver) Trigger(ctx context.Context, m *realtime.Message, info ...Info)
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
+	m = withoutNode(m)
 	if err := d.check(m); err != nil {
 		return nil, fmt.Errorf("pusher: event %.60q: %w", m.Event, err)
 	}
@@ -105,6 +108,9 @@ func (d *Driver) TriggerBatch(ctx context.Context, events []Event) ([]ChannelInf
 	entries := make([]entry, len(events))
 	for i, e := range events {
 		m := realtime.Message{Channels: []string{e.Channel}, Event: e.Name, Data: e.Data}
+		if socketid.IsNode(e.ExceptSocket) {
+			e.ExceptSocket = ""
+		}
 		if e.ExceptSocket != "" {
 			m.ExceptSockets = []string{e.ExceptSocket}
 		}
@@ -132,6 +138,17 @@ func (d *Driver) TriggerBatch(ctx context.Context, events []Event) ([]ChannelInf
 		infos = append(infos, got...)
 	}
 	return infos, nil
+}
+
+// withoutNode returns the message without the socket ids of Node's Socket.IO, which no connection to a Pusher server has and
+// which such a server refuses.
+func withoutNode(m *realtime.Message) *realtime.Message {
+	if !slices.ContainsFunc(m.ExceptSockets, socketid.IsNode) {
+		return m
+	}
+	own := *m
+	own.ExceptSockets = slices.DeleteFunc(slices.Clone(m.ExceptSockets), socketid.IsNode)
+	return &own
 }
 
 // check says what keeps a valid message from being sent by this driver.

@@ -3,6 +3,7 @@ package archtest
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -23,6 +24,10 @@ var forbidden = []struct{ pkg, dep, why string }{
 	{"/driver/pusher", "/internal/hub", "a driver for another server links no hub"},
 	{"/driver/pusher", "/internal/loop", "a driver for another server links no event loop"},
 	{"/driver/pusher", "/config", "configuration knows the drivers, not the other way round"},
+	{"/driver/socketio", "/server", "a driver for other servers links none"},
+	{"/driver/socketio", "/internal/hub", "a driver for other servers links no hub"},
+	{"/driver/socketio", "/internal/loop", "a driver for other servers links no event loop"},
+	{"/driver/socketio", "/config", "configuration knows the drivers, not the other way round"},
 	{"/internal/loop", "/internal/hub", "loops know no channels"},
 	{"/internal/loop", "/internal/ws", "loops know no frames"},
 	{"/internal/loop", "/internal/protocol/", "loops know no protocol"},
@@ -54,6 +59,42 @@ var forbidden = []struct{ pkg, dep, why string }{
 	{"/internal/webhook", "/internal/protocol/", "webhooks know no clients' protocol"},
 	{"/internal/webhook", "/server", "the server uses webhooks, not the other way round"},
 	{"/server", "/config", "configuration knows the server, not the other way round"},
+}
+
+// only lists what is for a few packages: those, and what their tests and examples link.
+var only = []struct {
+	dep, why string
+	pkgs     []string
+}{
+	{"github.com/redis/rueidis", "whoever does not speak to Redis links no client of it", []string{"/driver/socketio", "/config", "/cmd/realtime"}},
+	{"github.com/vmihailenco/msgpack/v5", "MessagePack is what Node's Redis adapter speaks", []string{"/driver/socketio", "/config", "/cmd/realtime"}},
+}
+
+// TestOnly goes through all packages of the module.
+func TestOnly(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Deps \" \"}}", module+"/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		deps := strings.Fields(line)
+		pkg := strings.TrimPrefix(deps[0], module)
+		for _, o := range only {
+			if !slices.Contains(deps[1:], o.dep) {
+				continue
+			}
+			seen[o.dep] = true
+			if !slices.Contains(o.pkgs, pkg) {
+				t.Errorf("%s links %s: %s", deps[0], o.dep, o.why)
+			}
+		}
+	}
+	for _, o := range only {
+		if !seen[o.dep] {
+			t.Errorf("nothing links %s", o.dep)
+		}
+	}
 }
 
 func deps(t *testing.T, pkg string) []string {

@@ -1,5 +1,5 @@
-// Package bench is the load generator behind "realtime bench". It opens many connections to one server that speaks
-// the plain JSON WebSocket protocol, gives it one kind of work, and reports what that work cost. Every message
+// Package bench is the load generator behind "realtime bench". It opens many connections to one server, gives it one
+// kind of work, and reports what that work cost. Every message
 // carries a number, and every connection checks that the numbers it receives are contiguous, so a server cannot
 // look fast by losing, repeating or reordering messages.
 //
@@ -34,8 +34,10 @@ const (
 type Protocol string
 
 const (
-	WebSocket Protocol = "ws"     // plain JSON
-	Pusher    Protocol = "pusher" // Pusher Channels, version 7
+	WebSocket Protocol = "ws"       // plain JSON
+	SocketIO  Protocol = "socketio" // Socket.IO 5 on Engine.IO 4, over WebSocket only
+	Pusher    Protocol = "pusher"   // Pusher Channels, version 7; for subscribers
+	HTTP      Protocol = "http"     // the Pusher HTTP API; for publishers
 )
 
 // App is what signs requests to the HTTP API.
@@ -44,7 +46,8 @@ type App struct{ ID, Key, Secret string }
 // Config says where the server is and what it is asked to do. A count or length that is zero takes the default
 // stated at the field; a negative one is an error.
 type Config struct {
-	// URL is the server's endpoint, ws://host:port/path or wss://host:port/path. TLS runs through two goroutines
+	// URL is the server's endpoint, ws://host:port/path or wss://host:port/path; for Socket.IO without the parameters that
+	// every client of it adds. TLS runs through two goroutines
 	// for each connection and suits up to some 5,000 connections.
 	URL string
 	// Insecure accepts any certificate of a wss:// server.
@@ -53,10 +56,13 @@ type Config struct {
 	Token string
 	// Protocol is what clients speak; by default WebSocket.
 	Protocol Protocol
-	// App, for Pusher, publishes over the HTTP API. Its key is the one in URL.
+	// Publish is what publishers speak: WebSocket, SocketIO or HTTP. By default HTTP for Pusher, and otherwise what clients
+	// speak. Where it is neither, the server must have it at /ws or /socket.io/.
+	Publish Protocol
+	// App signs what is published over HTTP. It must be the app that URL belongs to.
 	App App
-	// Batch is how many messages go into one HTTP request of a Pusher publisher; by default 1, at most 10. A publisher
-	// waits for each answer before its next request.
+	// Batch is how many messages go into one HTTP request; by default 1, at most 10. A publisher waits for each answer
+	// before its next request, so no more than Publishers × Batch messages are on their way.
 	Batch int
 	// Work is what the server is asked to do.
 	Work Work
@@ -141,19 +147,28 @@ func (c Config) withDefaults() (Config, error) {
 	c.Protocol = cmp.Or(c.Protocol, WebSocket)
 	c.Batch = cmp.Or(c.Batch, 1)
 	switch c.Protocol {
-	case WebSocket:
+	case WebSocket, SocketIO:
+		c.Publish = cmp.Or(c.Publish, c.Protocol)
 	case Pusher:
+		c.Publish = cmp.Or(c.Publish, HTTP)
+	default:
+		errs = append(errs, fmt.Errorf("protocol is %q: want %s, %s or %s", c.Protocol, WebSocket, SocketIO, Pusher))
+	}
+	switch {
+	case c.Publish == HTTP:
 		if c.Work == Fanout && (c.App.ID == "" || c.App.Key == "" || c.App.Secret == "") {
-			errs = append(errs, errors.New("publishing to a Pusher server needs an app's id, key and secret"))
+			errs = append(errs, errors.New("publishing over HTTP needs an app's id, key and secret"))
 		}
 		if c.Batch > 10 || c.Batch > 1 && c.Except {
 			errs = append(errs, fmt.Errorf("a batch of %d: at most 10 messages, and none with somebody left out", c.Batch))
 		}
-		if c.Burst > 0 {
-			errs = append(errs, errors.New("messages of the server's program are measured with plain WebSocket clients"))
-		}
-	default:
-		errs = append(errs, fmt.Errorf("protocol is %q: want %s or %s", c.Protocol, WebSocket, Pusher))
+	case c.Publish != "" && c.Publish != WebSocket && c.Publish != SocketIO:
+		errs = append(errs, fmt.Errorf("publish is %q: want %s, %s or %s", c.Publish, WebSocket, SocketIO, HTTP))
+	case c.Batch > 1:
+		errs = append(errs, fmt.Errorf("a batch of %d: messages are batched over HTTP only", c.Batch))
+	}
+	if c.Burst > 0 && (c.Protocol != WebSocket || c.Publish != WebSocket) {
+		errs = append(errs, errors.New("messages of the server's program are measured with plain WebSocket clients"))
 	}
 	c.Channels = cmp.Or(c.Channels, 1)
 	c.Subscribers = cmp.Or(c.Subscribers, 1000)
@@ -336,6 +351,9 @@ func (c Config) shape() string {
 	}
 	if c.Burst > 0 {
 		b.WriteString(" inside the program")
+	}
+	if c.Publish == HTTP {
+		b.WriteString(" over HTTP")
 	}
 	if c.Batch > 1 {
 		fmt.Fprintf(&b, " by %d", c.Batch)

@@ -67,27 +67,40 @@ func restOfData(publisher, channel, size int) []byte {
 
 // dialect is how one protocol writes what the load generator reads and sends.
 type dialect struct {
+	// what a subscriber receives: the words of the data, and how data stands in a frame
 	beforeN, beforeG, beforeP, beforeC string
-	// escape is how data stands in a frame.
-	escape func(string) string
-	// the words of the protocol
+	escape                             func(string) string
+	// path is where a server has the protocol.
+	path string
+	// the words of a session
 	greeting, succeeded, ping, pong string
 	refusals                        []string
 	subscribe                       func(channel string) string
+	// what a publisher sends: head, n, beforeG, g, the rest of the data, afterData, excluding, afterAll
+	head                         func(channel string) string
+	afterData, exclude, afterAll string
+	// mayPublish is a message that is answered.
+	mayPublish string
 }
 
 var plain = dialect{
 	beforeN: beforeN, beforeG: beforeG, beforeP: beforeP, beforeC: beforeC,
 	escape:   func(s string) string { return s },
+	path:     "/ws",
 	greeting: "connection_established", succeeded: "subscription_succeeded",
 	ping: `{"event":"ping"}`, pong: `{"event":"pong"}`,
 	refusals:  []string{"error", "subscription_error"},
 	subscribe: func(channel string) string { return `{"event":"subscribe","channel":"` + channel + `"}` },
+	head: func(channel string) string {
+		return `{"event":"publish","channel":"` + channel + `","name":"` + eventName + `",` + beforeN
+	},
+	exclude: `,"except":["%s"]`, afterAll: `}`,
+	mayPublish: `{"event":"publish","id":7,"channel":"` + channelPrefix + `ready","name":"ready","data":{}}`,
 }
 
 // pusher has the data as a string with JSON in it.
 var pusher = dialect{
-	beforeN: `"data":"{\"n\":`, beforeG: quoted(beforeG), beforeP: quoted(beforeP), beforeC: quoted(beforeC),
+	beforeN: quotedN, beforeG: quoted(beforeG), beforeP: quoted(beforeP), beforeC: quoted(beforeC),
 	escape:   quoted,
 	greeting: "pusher:connection_established", succeeded: "pusher_internal:subscription_succeeded",
 	ping: `{"event":"pusher:ping","data":{}}`, pong: `{"event":"pusher:pong","data":"{}"}`,
@@ -97,14 +110,45 @@ var pusher = dialect{
 	},
 }
 
+// socketIO expects an application with Socket.IO's events "subscribe" and "unsubscribe" of a channel, and "publish", which emits
+// {event, channel, data} to a channel. Each is acknowledged with {"ok":true}.
+var socketIO = dialect{
+	beforeN: beforeN, beforeG: beforeG, beforeP: beforeP, beforeC: beforeC,
+	escape: func(s string) string { return s },
+	path:   "/socket.io/",
+	// A round trip through the application that changes nothing.
+	ping: `420["unsubscribe","` + channelPrefix + `echo"]`, pong: `430[{"ok":true,"channel":"` + channelPrefix + `echo"}]`,
+	refusals:  []string{"channel_error", "subscription_error"},
+	subscribe: func(channel string) string { return `420["subscribe","` + channel + `"]` },
+	head: func(channel string) string {
+		return `42["publish",{"channel":"` + channel + `","event":"` + eventName + `",` + beforeN
+	},
+	exclude: `,"except":["%s"]`, afterAll: `}]`,
+	mayPublish: `420["publish",{"channel":"` + channelPrefix + `ready","event":"ready","data":{}}]`,
+}
+
+// httpAPI is for publishers only; its messages have the data as Pusher's clients get it.
+var httpAPI = dialect{
+	beforeG: quoted(beforeG), escape: quoted,
+	head: func(channel string) string {
+		return `{"name":"` + eventName + `","channel":"` + channel + `",` + quotedN
+	},
+	afterData: `"`, exclude: `,"socket_id":"%s"`, afterAll: `}`,
+	mayPublish: `{"name":"ready","channel":"` + channelPrefix + `ready","data":"{}"}`,
+}
+
+// quotedN is beforeN where the data is a string with JSON in it.
+const quotedN = `"data":"{\"n\":`
+
 func quoted(s string) string { return strings.ReplaceAll(s, `"`, `\"`) }
 
-func (c Config) dialect() *dialect {
-	if c.Protocol == Pusher {
-		return &pusher
-	}
-	return &plain
-}
+var dialects = map[Protocol]*dialect{WebSocket: &plain, SocketIO: &socketIO, Pusher: &pusher, HTTP: &httpAPI}
+
+// dialect is what subscribers and pingers speak.
+func (c Config) dialect() *dialect { return dialects[c.Protocol] }
+
+// publishDialect is what publishers speak.
+func (c Config) publishDialect() *dialect { return dialects[c.Publish] }
 
 // scanner reads deliveries. It remembers where in the frame the last one had its data, which is where the next has
 // it in all likelihood.

@@ -11,9 +11,6 @@ import (
 	"github.com/stacksjs/realtime-go/auth"
 )
 
-// http reports whether the connection publishes over the HTTP API.
-func (c *conn) http(l *load) bool { return c.role == publisher && l.cfg.Protocol == Pusher }
-
 // post queues a request to the HTTP API, signed (Pusher Channels protocol, "HTTP API: authentication").
 func (l *load) post(c *conn, what string, body []byte) {
 	path := "/apps/" + l.cfg.App.ID + "/" + what

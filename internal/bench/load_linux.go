@@ -51,6 +51,7 @@ type conn struct {
 	phase    phase
 	writing  bool // waits for the socket to take out
 	await    int  // answers missing before it is open
+	words    *dialect
 	tail     []byte
 	out      []byte
 	parts    []byte // of a message in several frames
@@ -77,8 +78,7 @@ type load struct {
 	next, opened int // next connection to dial; how many have become open
 	start        time.Time
 
-	words   *dialect
-	scanner scanner
+	scanner scanner    // what subscribers receive
 	seq     *sequences // of the subscribers
 	// onDelivery is called for each delivery to a subscriber, with the time since start.
 	onDelivery func(d *delivery, at time.Duration)
@@ -108,8 +108,8 @@ func newLoad(ctx context.Context, c Config, roles ...role) (*load, error) {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	l := &load{
-		words: c.dialect(), scanner: scanner{dialect: c.dialect()},
-		cfg: c, url: u, addr: addr, epoll: epoll,
+		scanner: scanner{dialect: c.dialect()},
+		cfg:     c, url: u, addr: addr, epoll: epoll,
 		events: make([]unix.EpollEvent, 512),
 		buf:    make([]byte, 2*maxFrame),
 		conns:  make([]conn, len(roles)),
@@ -117,7 +117,11 @@ func newLoad(ctx context.Context, c Config, roles ...role) (*load, error) {
 	}
 	var count [3]int
 	for i, r := range roles {
-		l.conns[i] = conn{fd: -1, index: i, role: r, id: count[r]}
+		words := c.dialect()
+		if r == publisher {
+			words = c.publishDialect()
+		}
+		l.conns[i] = conn{fd: -1, index: i, role: r, id: count[r], words: words}
 		count[r]++
 	}
 	rand.Read(l.key[:])
@@ -127,7 +131,7 @@ func newLoad(ctx context.Context, c Config, roles ...role) (*load, error) {
 	// RFC 6455 section 4.2.2, item 5.
 	sum := sha1.Sum([]byte(l.request + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	l.accept = base64.StdEncoding.EncodeToString(sum[:])
-	l.ping = appendFrame(nil, opText, []byte(l.words.ping), l.key)
+	l.ping = appendFrame(nil, opText, []byte(c.dialect().ping), l.key)
 	return l, nil
 }
 
@@ -288,9 +292,9 @@ func (l *load) writable(c *conn) error {
 				return fmt.Errorf("connecting to %v: %w", l.addr, err)
 			}
 		}
-		if c.http(l) {
+		if c.words == &httpAPI {
 			c.phase = joining
-			l.post(c, "events", fmt.Appendf(nil, `{"name":"ready","channel":"%sready","data":"{}"}`, channelPrefix))
+			l.post(c, "events", []byte(c.words.mayPublish))
 			return l.flush(c)
 		}
 		c.phase = upgrading
@@ -298,7 +302,18 @@ func (l *load) writable(c *conn) error {
 		if c.role == publisher && l.cfg.Token != "" {
 			query.Set("token", l.cfg.Token)
 		}
-		target := url.URL{Path: l.url.Path, RawQuery: query.Encode()}
+		target := url.URL{Path: l.url.Path}
+		if c.role == publisher && l.cfg.Protocol != l.cfg.Publish {
+			target.Path = c.words.path
+			if l.cfg.App.Key != "" {
+				query.Set("app", l.cfg.App.Key)
+			}
+		}
+		if c.words == &socketIO {
+			query.Set("EIO", "4")
+			query.Set("transport", "websocket")
+		}
+		target.RawQuery = query.Encode()
 		c.out = fmt.Appendf(c.out, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 			"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n", target.RequestURI(), l.url.Host, l.request)
 	}
@@ -360,7 +375,7 @@ func (l *load) readable(c *conn) error {
 		return c.reason(fmt.Errorf("the server closed the connection without a close frame, %s", c.phase))
 	}
 	b := l.buf[:have+n]
-	if c.http(l) {
+	if c.words == &httpAPI {
 		if b, err = l.answers(c, b); err != nil {
 			return err
 		}
@@ -427,7 +442,7 @@ func (l *load) frames(c *conn, b []byte) ([]byte, error) {
 					continue
 				}
 			case pinger:
-				if string(f.payload) == l.words.pong {
+				if string(f.payload) == c.words.pong {
 					if err := l.pong(c, at); err != nil {
 						return b, err
 					}
@@ -496,6 +511,9 @@ func (l *load) other(c *conn, f frame, at time.Duration) error {
 
 // event handles a parsed message.
 func (l *load) event(c *conn, payload []byte, at time.Duration) error {
+	if c.words == &socketIO {
+		return l.packet(c, payload, at)
+	}
 	var e event
 	if err := json.Unmarshal(payload, &e); err != nil {
 		return fmt.Errorf("the server sent %.200q: %w", payload, err)
@@ -505,33 +523,43 @@ func (l *load) event(c *conn, payload []byte, at time.Duration) error {
 		var data struct {
 			SocketID string `json:"socket_id"`
 		}
-		if json.Unmarshal(e.object(), &data); e.Event != l.words.greeting || data.SocketID == "" {
-			return fmt.Errorf("the server greeted with %.200q: want %s with a socket_id", payload, l.words.greeting)
+		if json.Unmarshal(e.object(), &data); e.Event != c.words.greeting || data.SocketID == "" {
+			return fmt.Errorf("the server greeted with %.200q: want %s with a socket_id", payload, c.words.greeting)
 		}
 		c.socketID = data.SocketID
 		return l.join(c)
-	case slices.Contains(l.words.refusals, e.Event):
+	case slices.Contains(c.words.refusals, e.Event):
 		return fmt.Errorf("the server answered %.300s", payload)
-	case e.Event == l.words.succeeded || e.Event == "ack":
-		if c.phase == joining {
-			if c.await--; c.await == 0 {
-				l.ready(c)
-			}
-		}
-	case string(payload) == l.words.pong && c.role == pinger:
+	case e.Event == c.words.succeeded || e.Event == "ack":
+		l.answered(c)
+	case string(payload) == c.words.pong && c.role == pinger:
 		return l.pong(c, at)
-	case e.Event == eventName && c.role == subscriber && c.phase >= joining:
-		var d delivery
-		if l.seq == nil {
-			return nil
-		}
-		if !d.parse(l.words, &e) {
-			l.seq.Altered++
-			return nil
-		}
-		l.deliver(c, &d, at)
+	default:
+		l.parsed(c, &e, at)
 	}
 	return nil
+}
+
+// answered is called for every answer to what join sent.
+func (l *load) answered(c *conn) {
+	if c.phase == joining {
+		if c.await--; c.await == 0 {
+			l.ready(c)
+		}
+	}
+}
+
+// parsed handles an event that may be a delivery.
+func (l *load) parsed(c *conn, e *event, at time.Duration) {
+	if e.Event != eventName || c.role != subscriber || c.phase < joining || l.seq == nil {
+		return
+	}
+	var d delivery
+	if !d.parse(c.words, e) {
+		l.seq.Altered++
+		return
+	}
+	l.deliver(c, &d, at)
 }
 
 // join sends what a greeted connection must have answered before it is open.
@@ -542,7 +570,7 @@ func (l *load) join(c *conn) error {
 		perConn := max(l.cfg.PerConn, 1)
 		for k := range perConn {
 			channel := (c.id*perConn + k) % max(l.cfg.Channels, 1)
-			c.out = appendFrame(c.out, opText, []byte(l.words.subscribe(channelPrefix+strconv.Itoa(channel))), l.key)
+			c.out = appendFrame(c.out, opText, []byte(c.words.subscribe(channelPrefix+strconv.Itoa(channel))), l.key)
 		}
 		c.await = perConn
 	case publisher: // may it publish at all?
@@ -550,7 +578,7 @@ func (l *load) join(c *conn) error {
 			l.ready(c)
 			break
 		}
-		c.out = appendFrame(c.out, opText, fmt.Appendf(nil, `{"event":"publish","id":7,"channel":"%sready","name":"ready","data":{}}`, channelPrefix), l.key)
+		c.out = appendFrame(c.out, opText, []byte(c.words.mayPublish), l.key)
 		c.await = 1
 	case pinger:
 		l.ready(c)

@@ -1,10 +1,14 @@
 package bench
 
-import "bytes"
+import (
+	"bytes"
+	"strconv"
+)
 
 // stream is what one publisher sends to one channel.
 type stream struct {
-	head, rest []byte // the publish command around n and g
+	head, sent []byte // the publish command before n and behind g
+	rest       []byte // what a delivery has behind g
 	published  uint32
 	received   uint32   // by every subscriber; a multiple of the block size
 	passed     [8]int32 // by block: how many subscribers are past it; at most five blocks are under way
@@ -53,9 +57,13 @@ func newSequences(c Config) *sequences {
 	for i := range s.lastG {
 		s.lastG[i] = -1
 	}
+	publish := c.publishDialect()
 	for p := range c.Publishers {
 		for ch := range c.Channels {
-			s.streams[p*c.Channels+ch].rest = []byte(s.words.escape(string(restOfData(p, ch, c.Size))))
+			rest, st := string(restOfData(p, ch, c.Size)), &s.streams[p*c.Channels+ch]
+			st.head = []byte(publish.head(channelPrefix + strconv.Itoa(ch)))
+			st.sent = []byte(publish.escape(rest) + publish.afterData)
+			st.rest = []byte(s.words.escape(rest))
 		}
 	}
 	if s.except { // the first subscriber of each channel does not get message 0

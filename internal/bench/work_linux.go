@@ -78,9 +78,6 @@ func runFanout(ctx context.Context, c Config) (r Result, err error) {
 	for i := range c.publishing() {
 		f.publishers = append(f.publishers, &l.conns[c.subscribing()+i])
 	}
-	for i := range l.seq.streams {
-		l.seq.streams[i].head = []byte(c.head(channelPrefix + strconv.Itoa(i%c.Channels)))
-	}
 	if err := l.open(ctx); err != nil {
 		return r, err
 	}
@@ -155,7 +152,7 @@ func (f *fanout) messagesIn(d time.Duration) int {
 func (f *fanout) measureLatency(d *delivery, at time.Duration) {
 	p := 0
 	if f.cfg.Publishers > 1 {
-		if !d.stream(f.words) || d.publisher >= f.cfg.Publishers {
+		if !d.stream(f.scanner.dialect) || d.publisher >= f.cfg.Publishers {
 			return
 		}
 		p = d.publisher
@@ -229,21 +226,18 @@ func (f *fanout) publish(now time.Duration) (time.Duration, error) {
 			st := &f.seq.streams[id]
 			b := append(f.frame[:0], st.head...)
 			b = strconv.AppendUint(b, uint64(st.published), 10)
-			b = append(b, f.words.beforeG...)
+			b = append(b, c.words.beforeG...)
 			b = strconv.AppendUint(b, uint64(g), 10)
-			b = append(b, st.rest...)
-			if f.cfg.Protocol == Pusher {
-				b = append(b, '"')
-			}
+			b = append(b, st.sent...)
 			if f.cfg.Except {
-				b = fmt.Appendf(b, f.cfg.exclusion(), f.conns[f.seq.leftOut(channel, st.published)].socketID)
+				b = fmt.Appendf(b, c.words.exclude, f.conns[f.seq.leftOut(channel, st.published)].socketID)
 			}
-			b = append(b, '}')
+			b = append(b, c.words.afterAll...)
 			f.frame = b
 			st.published++
 			f.published[p]++
 			f.inPhase++
-			if f.cfg.Protocol == Pusher {
+			if c.words == &httpAPI {
 				if events > 0 {
 					f.batch = append(f.batch, ',')
 				}
@@ -269,22 +263,6 @@ func (f *fanout) publish(now time.Duration) (time.Duration, error) {
 		}
 	}
 	return wait, nil
-}
-
-// head is the beginning of a message to a channel, before its number.
-func (c Config) head(channel string) string {
-	if c.Protocol == Pusher {
-		return `{"name":"` + eventName + `","channel":"` + channel + `",` + pusher.beforeN
-	}
-	return `{"event":"publish","channel":"` + channel + `","name":"` + eventName + `",` + beforeN
-}
-
-// exclusion is how a message leaves a socket out.
-func (c Config) exclusion() string {
-	if c.Protocol == Pusher {
-		return `,"socket_id":"%s"`
-	}
-	return `,"except":["%s"]`
 }
 
 // bursts asks the server's program for as many bursts as the windows allow.

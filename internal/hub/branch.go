@@ -12,10 +12,14 @@ type branch struct {
 	free    []uint32
 	users   map[userKey][]*Client // identified clients only
 	rooms   map[Key]*room
-	emitted uint64 // the last emission that came through
-	journal journal
-	saved   map[ID]*Saved
+	emitted uint64         // the last emission that came through
 	guests  map[ID]*Client // whose id does not lead to their slot: they came back
+
+	// of those who come back
+	journal  journal
+	saved    map[ID]*Saved
+	arriving map[ID]*branch // who came back and has not been sent what it missed, which comes from there
+	taken    uint64         // the last of takings that came through
 }
 
 type userKey struct{ app, id string }

@@ -116,7 +116,7 @@ type Sub struct {
 	info    string // of the member, where the client may come back
 	publish bool
 	expires time.Time
-	joined  uint64 // an ordinal of the journal, where the client may come back: what is older is not for it
+	joined  uint64 // where the channel stood when it began: what is older is not for it
 }
 
 // Client is who is connected. Every field is owned by the loop.
@@ -130,7 +130,7 @@ type Client struct {
 	user    *User
 	waiting *waiting // commands behind user code; nil most of the time
 	id      ID
-	from    uint64 // the journal's last ordinal when its connection began
+	from    uint64 // an ordinal of the journal: what it was sent up to there it has got
 	slot    uint32
 	gone    bool
 	watched bool // its user was counted as online
@@ -216,6 +216,7 @@ func (c *Client) Remove(reason string) {
 	b := c.branch
 	b.clients[c.slot] = nil
 	delete(b.guests, c.id)
+	delete(b.arriving, c.id)
 	b.free = append(b.free, c.slot)
 	if c.user != nil && c.user.ID != "" {
 		k := userKey{c.app.ID, c.user.ID}
@@ -428,7 +429,11 @@ func (c *Client) join(r *Subscribe, g *Grant) {
 	}
 	hm.mu.Unlock()
 
-	data := c.data(sub)
+	from := since.Seq
+	if again != nil {
+		from = joinedAt(again.Data)
+	}
+	data := c.data(sub, from)
 	// A member before it is told: the session looks at once when the grant lapses, and may even close. What it sends
 	// now still goes first, since deliveries get their places in later tasks, and Join lets nothing older through.
 	if again != nil {
@@ -541,6 +546,7 @@ func (c *Client) drop(channel string) bool {
 		return false
 	}
 	was := *m
+	c.ended(&was)
 	c.leave(&was)
 	c.hook(HookEvent{Kind: UnsubscribedFrom, Channel: channel})
 	return true

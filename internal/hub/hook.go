@@ -92,34 +92,38 @@ type Select struct {
 // Each runs f on every client selected, on its loop. It does not wait.
 func (h *Hub) Each(s Select, f func(*Client)) {
 	for _, b := range h.branches {
-		b.loop.Post(loop.Func(func(*loop.Loop) {
-			if s.Socket != "" {
-				if id, ok := ParseID(s.Socket); ok {
-					if c := b.find(id); c != nil && c.app.ID == s.App {
-						f(c)
-					}
-				}
-				return
-			}
-			for _, c := range append([]*Client(nil), b.users[userKey{s.App, s.User}]...) {
-				f(c)
-			}
-		}), 0)
+		b.loop.Post(loop.Func(func(*loop.Loop) { b.each(s, f) }), 0)
 	}
 }
 
-// Revoke takes a subscription back.
+func (b *branch) each(s Select, f func(*Client)) {
+	if s.Socket != "" {
+		if id, ok := ParseID(s.Socket); ok {
+			if c := b.find(id); c != nil && c.app.ID == s.App {
+				f(c)
+			}
+		}
+		return
+	}
+	for _, c := range append([]*Client(nil), b.users[userKey{s.App, s.User}]...) {
+		f(c)
+	}
+}
+
+// Revoke takes a subscription back, also from clients that are away.
 func (h *Hub) Revoke(s Select, channel, why string) {
-	h.Each(s, func(c *Client) {
+	err := errf(Revoked, "%s", why)
+	h.take(s, channel, err, func(c *Client) {
 		if c.drop(channel) {
-			c.session.Unsubscribed(channel, errf(Revoked, "%s", why), nil)
+			c.session.Unsubscribed(channel, err, nil)
 		}
 	})
 }
 
-// Disconnect ends connections.
+// Disconnect ends connections. Clients that are away do not come back as who they were.
 func (h *Hub) Disconnect(s Select, why string) {
-	h.Each(s, func(c *Client) { c.session.Stop(errf(Revoked, "%s", why)) })
+	err := errf(Revoked, "%s", why)
+	h.take(s, "", err, func(c *Client) { c.session.Stop(err) })
 }
 
 // Clients is how many clients a loop has; it runs on that loop.

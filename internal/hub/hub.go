@@ -56,7 +56,9 @@ type Config struct {
 	Handlers map[string]Handler
 	// Recovery is how long clients of protocols that can come back may take for it; zero: they cannot.
 	Recovery time.Duration
-	Limits   Limits
+	// Silence is how long such a client may be silent before its connection is ended, and before that may have been.
+	Silence time.Duration
+	Limits  Limits
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 	// Logger gets what no client can be told. Nil means slog.Default.
@@ -123,6 +125,7 @@ type Hub struct {
 	watch    watch
 	emitting emitting
 	away     sync.Map // ID to the *branch that saved the client
+	takings  takings
 }
 
 // Stats counts since the start; each field may be read at any time.
@@ -145,7 +148,8 @@ func New(cfg Config) *Hub {
 	h := &Hub{cfg: cfg, seed: maphash.MakeSeed(), mask: rand.Uint64() & (1<<40 - 1), stop: make(chan struct{})}
 	for _, l := range cfg.Loops {
 		h.branches = append(h.branches, &branch{
-			hub: h, loop: l, users: map[userKey][]*Client{}, rooms: map[Key]*room{}, saved: map[ID]*Saved{}, guests: map[ID]*Client{},
+			hub: h, loop: l, users: map[userKey][]*Client{}, rooms: map[Key]*room{}, guests: map[ID]*Client{},
+			journal: journal{next: 1}, saved: map[ID]*Saved{}, arriving: map[ID]*branch{},
 		})
 	}
 	for i := range h.homes {

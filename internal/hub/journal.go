@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"cmp"
+	"errors"
 	"slices"
 	"time"
 
@@ -19,6 +21,7 @@ type Recoverable interface {
 // journal is what a loop has delivered lately, in its order. Owned by the loop.
 type journal struct {
 	next    uint64 // ordinal of the next entry, from 1
+	gone    uint64 // the last ordinal that was let go of; 0 for none
 	entries []entry
 	bytes   int
 }
@@ -27,39 +30,63 @@ type entry struct {
 	ord   uint64
 	at    time.Time
 	d     *Delivery // or
-	e     *Emission
-	to    ID // the only client it is for; zero for all
+	e     *Emission // or
+	past  any       // a savedSub or a savedRoom that has ended
+	to    ID        // the only client it is for; zero for all
 	bytes int
 }
 
 const (
 	journalBytes = 16 << 20 // of what one loop's journal refers to
+	entryBytes   = 128      // of one entry itself
 	savedClients = 100_000  // of one loop: connections that come and go at once must not fill the memory
 )
 
-// add enters what has been delivered, and returns its ordinal.
+// enter adds what has been delivered, and returns its ordinal.
 func (b *branch) enter(e entry) uint64 {
 	j := &b.journal
-	if j.next == 0 {
-		j.next = 1
-	}
-	e.ord, e.at = j.next, b.hub.cfg.Now()
-	e.bytes += 128
+	e.ord, e.at = j.next, b.loop.Now()
+	e.bytes += entryBytes
 	j.next++
 	j.entries = append(j.entries, e)
 	j.bytes += e.bytes
-	j.trim(e.at.Add(-b.hub.cfg.Recovery))
+	j.trim(e.at.Add(-b.keep()))
 	return e.ord
 }
 
-// last is the ordinal of the last entry, 0 before the first.
-func (j *journal) last() uint64 { return j.next - min(1, j.next) }
+// keep is how long entries are kept: a client may have been silent for a time before it was missed.
+func (b *branch) keep() time.Duration { return b.hub.cfg.Recovery + b.hub.cfg.Silence }
+
+// last is the last ordinal given away, 0 before the first.
+func (j *journal) last() uint64 { return j.next - 1 }
+
+// reserve leaves room for as many entries as a journal can have, and returns the first one's ordinal.
+func (j *journal) reserve() uint64 {
+	first := j.next
+	j.next += journalBytes / entryBytes
+	return first
+}
+
+// insert adds what a client missed where room was reserved for it, and fills in its places.
+func (b *branch) insert(first uint64, missed []Missed, to ID) {
+	j := &b.journal
+	es := make([]entry, len(missed))
+	for i := range missed {
+		m := &missed[i]
+		m.Ordinal = first + uint64(i)
+		es[i] = entry{ord: m.Ordinal, at: b.loop.Now(), d: m.Delivery, e: m.Emission, to: to, bytes: m.bytes() + entryBytes}
+		j.bytes += es[i].bytes
+	}
+	j.entries = slices.Insert(j.entries, len(j.entries)-len(j.after(first)), es...)
+	j.trim(b.loop.Now().Add(-b.keep()))
+}
 
 // trim lets go of what is older than a time, or too much.
 func (j *journal) trim(since time.Time) {
 	n := 0
 	for n < len(j.entries) && (j.bytes > journalBytes || j.entries[n].at.Before(since)) {
 		j.bytes -= j.entries[n].bytes
+		j.gone = j.entries[n].ord
 		j.entries[n] = entry{}
 		n++
 	}
@@ -69,21 +96,11 @@ func (j *journal) trim(since time.Time) {
 }
 
 // whole reports whether everything after an ordinal is still there.
-func (j *journal) whole(after uint64) bool {
-	return after+1 >= j.next || len(j.entries) > 0 && j.entries[0].ord <= after+1
-}
+func (j *journal) whole(after uint64) bool { return j.gone <= after }
 
-// after is where the entries behind an ordinal begin.
+// after are the entries behind an ordinal.
 func (j *journal) after(ord uint64) []entry {
-	i, _ := slices.BinarySearchFunc(j.entries, ord+1, func(e entry, ord uint64) int {
-		switch {
-		case e.ord < ord:
-			return -1
-		case e.ord > ord:
-			return 1
-		}
-		return 0
-	})
+	i, _ := slices.BinarySearchFunc(j.entries, ord+1, func(e entry, ord uint64) int { return cmp.Compare(e.ord, ord) })
 	return j.entries[i:]
 }
 
@@ -102,72 +119,103 @@ func (lo *local) note(d *Delivery) uint64 {
 	return lo.branch.enter(entry{d: d, bytes: len(d.Event.Data)})
 }
 
-// joined, as a membership's data, is the journal's next ordinal when it began.
+// joined, as a membership's data, is where its channel stood when it began.
 type joined uint64
 
-// data is what a new subscription keeps: nothing, most of the time.
-func (c *Client) data(sub *Sub) any {
-	_, comesBack := c.codec.(Recoverable)
-	comesBack = comesBack && c.hub.cfg.Recovery > 0
+func joinedAt(data any) uint64 {
+	switch d := data.(type) {
+	case *Sub:
+		return d.joined
+	case joined:
+		return uint64(d)
+	}
+	return 0
+}
+
+// comesBack reports whether the client may.
+func (c *Client) comesBack() bool {
+	_, can := c.codec.(Recoverable)
+	return can && c.hub.cfg.Recovery > 0
+}
+
+// data is what a subscription keeps: nothing, most of the time.
+func (c *Client) data(sub *Sub, since uint64) any {
 	switch {
 	case sub != nil:
-		sub.joined = c.branch.journal.next
+		sub.joined = since
 		return sub
-	case comesBack:
-		return joined(c.branch.journal.next)
+	case c.comesBack():
+		return joined(since)
 	}
 	return nil
 }
 
-// Saved is a client that is gone and may come back. Its fields are owned by the loop it was on.
+// ended enters a membership that the client has ended: it may still miss what it got by it.
+func (c *Client) ended(m *loop.Membership) {
+	if !c.comesBack() {
+		return
+	}
+	e := entry{to: c.id}
+	if o := m.Group.Owner.(*owner); o.room != nil {
+		e.past = savedRoom{o.room.key.Name, m.Data.(*roomSub).since, c.branch.journal.next}
+	} else {
+		e.past = savedSub{local: o.local, since: joinedAt(m.Data), upTo: o.local.last.Seq}
+	}
+	c.branch.enter(e)
+}
+
+// Saved is a client that is gone and may come back. Its fields are owned by the loop it was on; those above the line do
+// not change.
 type Saved struct {
 	branch *branch
 	id     ID
 	app    *App
 	user   *User
-	from   uint64 // its connection began behind this ordinal
 	until  time.Time
-	subs   []savedSub
 	rooms  []savedRoom
 	space  string
-	data   any // of the protocol
+	data   any    // of the protocol
+	taken  uint64 // what had been taken from clients; see takings
+
+	from   uint64  // its connection had not got anything before this ordinal
+	behind *branch // where things that it missed before are still on the way from; nil for none
+	subs   []savedSub
 }
 
 type savedSub struct {
 	local *local
-	sub   *Sub // nil: nothing special
-	since uint64
-	// up to there the new connection does not get it by itself
-	upTo loop.Stamp
+	sub   *Sub   // nil: nothing special
+	since uint64 // what is not newer is not for it, nor
+	upTo  uint64 // what is: the new connection gets that by itself
 }
 
 type savedRoom struct {
-	name  string
-	since uint64
+	name         string
+	since, until uint64 // ordinals of the journal; it was in the room from the first, and until before the last
 }
+
+const forever = ^uint64(0)
 
 // Save keeps what the client is for Config.Recovery, so that it can come back; not if very many are away already. The
 // session calls it from its connection's Closed, before Remove.
 func (c *Client) Save(data any) {
 	b, h := c.branch, c.hub
-	if h.cfg.Recovery <= 0 || c.gone || len(b.saved) >= savedClients {
+	if h == nil || h.cfg.Recovery <= 0 || c.gone || len(b.saved) >= savedClients {
 		return
 	}
-	s := &Saved{branch: b, id: c.id, app: c.app, user: c.user, from: c.from, until: h.cfg.Now().Add(h.cfg.Recovery), space: c.space(), data: data}
+	s := &Saved{
+		branch: b, id: c.id, app: c.app, user: c.user, until: h.cfg.Now().Add(h.cfg.Recovery), space: c.space(), data: data, taken: b.taken,
+		from: c.from, behind: b.arriving[c.id],
+	}
 	for _, m := range c.conn.Memberships() {
 		o := m.Group.Owner.(*owner)
 		switch {
 		case o.codec != c.codec:
 		case o.room != nil:
-			s.rooms = append(s.rooms, savedRoom{name: o.room.key.Name, since: m.Data.(*roomSub).since})
+			s.rooms = append(s.rooms, savedRoom{o.room.key.Name, m.Data.(*roomSub).since, forever})
 		default:
-			x := savedSub{local: o.local}
-			switch d := m.Data.(type) {
-			case *Sub:
-				x.sub, x.since = d, d.joined
-			case joined:
-				x.since = uint64(d)
-			}
+			x := savedSub{local: o.local, since: joinedAt(m.Data)}
+			x.sub, _ = m.Data.(*Sub)
 			hm := h.home(o.local.ch.key)
 			hm.mu.Lock()
 			o.local.ch.saved++
@@ -186,7 +234,7 @@ func (b *branch) forget(s *Saved) {
 	b.hub.away.Delete(s.id)
 }
 
-// release lets the channels go that were kept for a client.
+// release lets the channels go that were kept for a client. On the loop it was on.
 func (s *Saved) release() {
 	h := s.branch.hub
 	for _, x := range s.subs {
@@ -203,11 +251,12 @@ func (s *Saved) release() {
 		}
 		hm.mu.Unlock()
 	}
+	s.subs = nil
 }
 
 // expire forgets clients that did not come back in time, and what nobody can miss any more.
 func (b *branch) expire(now time.Time) {
-	b.journal.trim(now.Add(-b.hub.cfg.Recovery))
+	b.journal.trim(now.Add(-b.keep()))
 	for _, s := range b.saved {
 		if s.until.Before(now) {
 			b.forget(s)
@@ -218,47 +267,82 @@ func (b *branch) expire(now time.Time) {
 
 // Return looks for a client that was saved. It last saw the ordinal after on the loop at; at is negative for one that has
 // seen none. found is called on the loop l, with nil when the client is not known, or something that it missed is no
-// longer.
+// longer. A client that is found is to be restored, or put back. One that is connected still is taken for lost.
 func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Saved)) {
 	answer := func(s *Saved) {
 		l.Post(loop.Func(func(*loop.Loop) { found(s) }), 0)
 	}
-	where, ok := h.away.Load(id)
-	if !ok {
-		answer(nil)
+	if where, ok := h.away.Load(id); ok {
+		where.(*branch).claim(id, at, after, answer)
 		return
 	}
-	b := where.(*branch)
-	b.loop.Post(loop.Func(func(*loop.Loop) {
+	// It may not be known yet that its connection is lost, on whichever loop that is.
+	var ask func(i int)
+	ask = func(i int) {
+		if i == len(h.branches) {
+			answer(nil)
+			return
+		}
+		b := h.branches[i]
+		b.loop.Post(loop.Func(func(*loop.Loop) {
+			if c := b.find(id); c != nil {
+				c.conn.Abort(errReturned)
+			}
+			if b.saved[id] != nil {
+				b.claim(id, at, after, answer)
+				return
+			}
+			ask(i + 1)
+		}), 0)
+	}
+	ask(0)
+}
+
+var errReturned = errors.New("the client came back on another connection")
+
+// claim takes a client out of those that are away, if it is among them and nothing that it missed is lost.
+func (b *branch) claim(id ID, at int, after uint64, answer func(*Saved)) {
+	h := b.hub
+	var look func(*loop.Loop)
+	look = func(*loop.Loop) {
 		s := b.saved[id]
 		now := h.cfg.Now()
 		if s == nil || s.until.Before(now) {
 			answer(nil)
 			return
 		}
+		if from := s.behind; from != nil { // what comes from there is here when this is here again
+			s.behind = nil
+			from.loop.Post(loop.Func(func(*loop.Loop) { b.loop.Post(loop.Func(look), 0) }), 0)
+			return
+		}
 		b.forget(s)
 		if at == b.index() { // otherwise it is of an earlier connection, and everything since is to be sent
 			s.from = max(s.from, min(after, b.journal.last()))
 		}
-		b.journal.trim(now.Add(-h.cfg.Recovery))
-		if !b.journal.whole(s.from) {
+		if !b.journal.whole(s.from) || !h.takings.known(s.taken) {
 			s.release()
 			answer(nil)
 			return
 		}
 		answer(s)
-	}), 0)
+	}
+	b.loop.Post(loop.Func(look), 0)
 }
 
-// Ordinal is the last ordinal of the journal of the client's loop. On the loop.
-func (c *Client) Ordinal() uint64 { return c.branch.journal.last() }
+// Ordinal is the last ordinal of a loop's journal. On the loop.
+func (h *Hub) Ordinal(l *loop.Loop) uint64 { return h.branches[l.Index()].journal.last() }
+
+// Has says that the client has got everything up to an ordinal of its loop's journal, as far as it was for it. On the
+// loop.
+func (c *Client) Has(ord uint64) { c.from = max(c.from, ord) }
 
 // Journal enters what is sent to this client alone, so that it is not missed, and returns its ordinal. On the loop.
-func (c *Client) Journal(e *Emission) uint64 {
-	if c.hub.cfg.Recovery <= 0 {
+func (c *Client) Journal(m Missed) uint64 {
+	if !c.comesBack() {
 		return 0
 	}
-	return c.branch.enter(entry{e: e, to: c.id, bytes: e.Bytes})
+	return c.branch.enter(entry{d: m.Delivery, e: m.Emission, to: c.id, bytes: m.bytes()})
 }
 
 // Data is what Save was given.
@@ -270,8 +354,17 @@ func (s *Saved) ID() ID { return s.id }
 // App is the client's application.
 func (s *Saved) App() *App { return s.app }
 
-// Discard gives up on a client that was found and cannot come back after all.
-func (s *Saved) Discard() { s.branch.loop.Post(loop.Func(func(*loop.Loop) { s.release() }), 0) }
+// User is the client's identity; nil for anonymous clients.
+func (s *Saved) User() *User { return s.user }
+
+// PutBack undoes Return, for a client that cannot come back this time.
+func (s *Saved) PutBack() {
+	b := s.branch
+	b.loop.Post(loop.Func(func(*loop.Loop) { // where it expires, if it has to
+		b.saved[s.id] = s
+		b.hub.away.Store(s.id, b)
+	}), 0)
+}
 
 // Missed is something that a client missed, with its place in the journal of the loop it is on now.
 type Missed struct {
@@ -280,69 +373,79 @@ type Missed struct {
 	Ordinal  uint64
 }
 
-// Restore makes c the client that was saved: with its id, identity, subscriptions and rooms. Nothing may be written to
-// the connection until done has been called, with what the client missed, and the session has sent that. lost are the
-// subscriptions that could not be taken up again.
-func (h *Hub) Restore(c *Client, conn *loop.Conn, s Session, codec Codec, saved *Saved, done func(missed []Missed, lost map[string]*Error)) {
-	h.add(c, conn, s, codec, saved.app)
-	b := c.branch
-	c.id = saved.id
-	c.from = b.journal.last()
-	c.hook(HookEvent{Kind: Connected})
-	lost := map[string]*Error{}
-	if saved.user != nil {
-		if err := c.Identify(saved.user); err != nil {
-			lost[""] = err
-		}
+func (m *Missed) bytes() int {
+	if m.Delivery != nil {
+		return len(m.Delivery.Event.Data)
 	}
-	for i := range saved.subs {
-		x := &saved.subs[i]
-		if err := c.rejoin(x); err != nil {
-			lost[x.local.ch.key.Name] = err
-		}
-	}
-	l := conn.Loop()
+	return m.Emission.Bytes
+}
+
+// Restore makes c the client that was saved: with its id, identity, subscriptions and rooms. restored is called when it
+// is, or with the reason why it cannot be. Nothing may be written to the connection until done has been called, with what
+// the client missed, and the session has sent that. lost are the subscriptions that could not be taken up again. Both are
+// called on the loop, unless the client is gone.
+func (h *Hub) Restore(c *Client, conn *loop.Conn, s Session, codec Codec, saved *Saved, restored func(*Error), done func(missed []Missed, lost map[string]*Error)) {
 	h.emitting.mu.Lock()
-	upTo := h.emitting.seq // these have been posted before the next task, and what comes later behind it
-	l.Post(loop.Func(func(*loop.Loop) {
-		if c.gone {
+	defer h.emitting.mu.Unlock()
+	upTo := h.emitting.seq // these are posted before the next task, and what comes later behind it
+	conn.Loop().Post(loop.Func(func(l *loop.Loop) {
+		if conn.Closing() {
+			saved.PutBack()
 			return
 		}
+		gone, lost := h.takings.from(saved)
+		if gone != nil {
+			saved.branch.loop.Post(loop.Func(func(*loop.Loop) { saved.release() }), 0)
+			restored(gone)
+			return
+		}
+		h.add(c, conn, s, codec, saved.app)
+		b := c.branch
+		c.id = saved.id
 		b.guests[c.id] = c
+		b.arriving[c.id] = saved.branch
+		c.from = b.journal.last()
+		first := b.journal.reserve() // it gets what it missed before what comes from now on
+		c.hook(HookEvent{Kind: Connected})
+		if saved.user != nil {
+			c.Identify(saved.user) // it has had no other
+		}
+		upTos := make([]uint64, len(saved.subs))
+		for i := range saved.subs {
+			x := &saved.subs[i]
+			if lost[x.local.ch.key.Name] == nil {
+				var err *Error
+				if upTos[i], err = c.rejoin(x); err != nil {
+					lost[x.local.ch.key.Name] = err
+				}
+			}
+		}
 		for _, r := range saved.rooms {
 			c.JoinRoom(r.name)
 		}
-	}), 0)
-	h.emitting.mu.Unlock()
-	saved.branch.loop.Post(loop.Func(func(*loop.Loop) { // behind everything that the new connection does not get by itself
-		missed := saved.missed(upTo)
-		saved.release()
-		l.Post(loop.Func(func(*loop.Loop) {
-			if c.gone {
-				return
-			}
-			for i := range missed {
-				m := &missed[i]
-				e := entry{d: m.Delivery, e: m.Emission, to: c.id}
-				if e.d != nil {
-					e.bytes = len(e.d.Event.Data)
-				} else {
-					e.bytes = e.e.Bytes
+		restored(nil)
+		saved.branch.loop.Post(loop.Func(func(*loop.Loop) { // behind everything that the new connection does not get by itself
+			missed := saved.missed(upTos, upTo)
+			saved.release()
+			l.Post(loop.Func(func(*loop.Loop) {
+				b.insert(first, missed, saved.id)
+				if c.gone {
+					return
 				}
-				m.Ordinal = b.enter(e)
-			}
-			done(missed, lost)
+				delete(b.arriving, c.id)
+				done(missed, lost)
+			}), 0)
 		}), 0)
 	}), 0)
 }
 
 // rejoin takes a subscription up again, and says up to where the former connection's journal has what was missed.
-func (c *Client) rejoin(x *savedSub) *Error {
+func (c *Client) rejoin(x *savedSub) (upTo uint64, err *Error) {
 	h, ch := c.hub, x.local.ch
 	hm := h.home(ch.key)
 	hm.mu.Lock()
 	defer hm.mu.Unlock()
-	x.upTo = loop.Stamp{Seq: ch.sent, Ver: ch.version}
+	upTo = ch.sent
 	var sub *Sub
 	g := &Grant{}
 	if x.sub != nil {
@@ -351,10 +454,10 @@ func (c *Client) rejoin(x *savedSub) *Error {
 		g.MemberID, g.MemberInfo, g.Expires = sub.member, sub.info, sub.expires
 	}
 	if !g.Expires.IsZero() && !g.Expires.After(h.cfg.Now()) {
-		return errf(Expired, "the grant for %q has expired", ch.key.Name)
+		return 0, errf(Expired, "the grant for %q has expired", ch.key.Name)
 	}
 	if err := c.admit(ch, g, g.MemberID != "", nil); err != nil {
-		return err
+		return 0, err
 	}
 	if ch.count++; ch.count == 1 {
 		h.happened(ch, HookEvent{Kind: ChannelOccupied})
@@ -372,44 +475,62 @@ func (c *Client) rejoin(x *savedSub) *Error {
 		lo = &local{ch: ch, branch: c.branch, last: since}
 		ch.locals[c.branch.index()] = lo
 	}
-	c.conn.Join(lo.group(c.codec), since, c.data(sub))
+	c.conn.Join(lo.group(c.codec), since, c.data(sub, since.Seq))
 	c.hook(HookEvent{Kind: SubscribedTo, Channel: ch.key.Name})
-	return nil
+	return upTo, nil
 }
 
-// missed lists what the client's former connection did not get, and the new one does not by itself, because it gets only
-// emissions behind upTo. On the loop it was on.
-func (s *Saved) missed(upTo uint64) []Missed {
+// missed lists what the client's former connection did not get, and the new one does not by itself: that gets messages
+// behind upTos, of each subscription, and emissions behind upTo. On the loop it was on.
+func (s *Saved) missed(upTos []uint64, upTo uint64) []Missed {
+	subs, rooms := make([]savedSub, len(s.subs)), slices.Clone(s.rooms)
+	for i, x := range s.subs {
+		x.upTo = upTos[i]
+		subs[i] = x
+	}
+	entries := s.branch.journal.after(s.from)
+	for i := range entries {
+		if e := &entries[i]; e.to == s.id {
+			switch past := e.past.(type) {
+			case savedSub:
+				subs = append(subs, past)
+			case savedRoom:
+				rooms = append(rooms, past)
+			}
+		}
+	}
 	var out []Missed
-	for _, e := range s.branch.journal.after(s.from) {
-		switch {
+	for i := range entries {
+		switch e := &entries[i]; {
+		case e.past != nil:
+			continue
 		case e.to != (ID{}):
 			if e.to != s.id {
 				continue
 			}
 		case e.d != nil:
-			if !s.hears(&e) {
+			if !s.hears(e, subs) {
 				continue
 			}
-		case e.e.seq > upTo || !s.meets(&e):
+		case e.e.seq > upTo || !s.meets(e, rooms):
 			continue
 		}
-		out = append(out, Missed{Delivery: e.d, Emission: e.e})
+		out = append(out, Missed{Delivery: entries[i].d, Emission: entries[i].e})
 	}
 	return out
 }
 
 // hears reports whether a delivery to a channel was for the client.
-func (s *Saved) hears(e *entry) bool {
-	i := slices.IndexFunc(s.subs, func(x savedSub) bool { return x.local.ch == e.d.ch })
-	if i < 0 || e.ord < s.subs[i].since || e.d.stamp.Seq > s.subs[i].upTo.Seq {
+func (s *Saved) hears(e *entry, subs []savedSub) bool {
+	seq := e.d.stamp.Seq
+	if !slices.ContainsFunc(subs, func(x savedSub) bool { return x.local.ch == e.d.ch && x.since < seq && seq <= x.upTo }) {
 		return false
 	}
 	return !slices.Contains(e.d.Event.ExceptSockets, s.id) && (s.user == nil || !slices.Contains(e.d.Event.ExceptUsers, s.user.ID))
 }
 
 // meets reports whether an event to rooms was for the client.
-func (s *Saved) meets(e *entry) bool {
+func (s *Saved) meets(e *entry, rooms []savedRoom) bool {
 	in := func(names []string) bool {
 		for _, name := range names {
 			if id, ok := ParseID(name); ok {
@@ -418,8 +539,8 @@ func (s *Saved) meets(e *entry) bool {
 				}
 				continue
 			}
-			for i := range s.rooms {
-				if r := &s.rooms[i]; r.name == name && e.ord >= r.since {
+			for i := range rooms {
+				if r := &rooms[i]; r.name == name && r.since <= e.ord && e.ord < r.until {
 					return true
 				}
 			}

@@ -301,6 +301,7 @@ func (c *Client) roomMembership(name string) *loop.Membership {
 func (c *Client) LeaveRoom(name string) {
 	if m := c.roomMembership(name); m != nil {
 		was := *m
+		c.ended(&was)
 		c.leaveRoom(&was)
 	}
 }

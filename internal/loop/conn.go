@@ -79,8 +79,9 @@ type Conn struct {
 
 type extra struct {
 	pump    *pump
-	parked  bool // there is no transport
-	corks   int  // who holds back what is sent
+	parked  bool   // there is no transport
+	corks   uint16 // what is sent is held back
+	first   []byte // goes before what is held back
 	queue   queue
 	unread  []byte // arrived while paused
 	dropped []Dropped
@@ -362,7 +363,8 @@ func (c *Conn) close(reason error, grace time.Duration) {
 	c.flags |= flagClosing
 	c.over(reason)
 	x := c.extra()
-	x.unread, x.dropped, x.corks = nil, nil, 0
+	x.unread, x.dropped = nil, nil
+	x.release()
 	c.unmute()
 	if x.pump != nil {
 		x.pump.more()

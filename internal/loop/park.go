@@ -1,5 +1,7 @@
 package loop
 
+import "slices"
+
 // A parked connection has no transport. What is sent to it waits in its queue, up to MaxQueued, until somebody takes it:
 // a client that asks over and over again by HTTP request. It may get a transport later, and stays who it is.
 
@@ -39,6 +41,7 @@ func (c *Conn) Finish(reason error) []byte {
 	if c.flags&flagClosed != 0 {
 		return nil
 	}
+	c.x.release()
 	b := c.x.queue.all()
 	if c.mark != 0 { // a flush is under way that has not come to it
 		for _, r := range c.loop.turn.merge(c) {
@@ -52,9 +55,9 @@ func (c *Conn) Finish(reason error) []byte {
 
 // TakeOver gives c, which is parked, the transport of old, and h for its handler. old is over then, without a call of
 // Closed; what waits for c is written. It is called from old's handler, which returns at once, and does nothing and
-// reports false while something sent to old is not written yet.
+// reports false while something sent to old waits: a pump's writer may have it in hand.
 func (c *Conn) TakeOver(old *Conn, h Handler) bool {
-	if old.replyHead >= 0 || old.mark != 0 || old.Queued() > 0 || old.Closing() {
+	if old.replyHead >= 0 || old.mark != 0 || old.x != nil && old.x.queue.waiting() > 0 || old.Closing() {
 		return false
 	}
 	l := c.loop
@@ -70,6 +73,7 @@ func (c *Conn) TakeOver(old *Conn, h Handler) bool {
 		x.unread = append(x.unread, old.x.unread...)
 		if x.pump = old.x.pump; x.pump != nil {
 			x.pump.conn = c
+			x.queue.behind(&old.x.queue)
 		}
 	}
 	old.flags |= flagClosed
@@ -88,33 +92,50 @@ func (c *Conn) TakeOver(old *Conn, h Handler) bool {
 	return true
 }
 
-// Cork holds back what is sent to c until as many calls of Uncork. It reports false, and does nothing, when something
-// waits already that is not held back.
+// behind puts what waits in q behind what the writer of another queue has in hand.
+func (q *queue) behind(hand *queue) {
+	q.items = append(slices.Clone(hand.items[hand.head:]), q.items[q.head:]...)
+	q.head = 0
+	q.bytes += hand.bytes
+	q.busy, q.hand = hand.busy, hand.hand
+}
+
+// Cork holds back what is sent to c until as many calls of Uncork. It reports false, and does nothing, while a transport
+// has not taken what was sent before.
 func (c *Conn) Cork() bool {
-	if c.Closing() || c.Queued() > 0 && c.x.corks == 0 {
+	if c.Closing() || c.x != nil && c.x.corks == 0 && !c.x.parked && c.x.queue.waiting() > 0 {
 		return false
 	}
 	c.extra().corks++
 	return true
 }
 
-// Uncork lets everything go that was held back, if nobody else holds it back; first goes before it.
+// Uncork takes one Cork back; first goes before everything that is held back. With the last, all of it goes.
 func (c *Conn) Uncork(first []byte) {
 	x := c.x
-	if c.flags&flagClosed != 0 || x == nil || x.corks == 0 {
+	if c.Closing() || x == nil || x.corks == 0 {
 		return
 	}
-	x.corks--
-	if len(first) > 0 {
-		q := &x.queue
-		q.items = append([]item{{b: first}}, q.items[q.head:]...)
-		q.head = 0
-		q.bytes += len(first)
+	x.first = append(x.first, first...)
+	if x.corks > 1 {
+		x.corks--
+		return
 	}
+	x.release()
 	if x.queue.bytes > 0 {
 		c.writeOn()
 	}
 	c.slim()
+}
+
+// release ends all holding back.
+func (x *extra) release() {
+	q := &x.queue
+	if len(x.first) > 0 {
+		q.items = slices.Insert(q.items, q.head+q.busy, item{b: x.first})
+		q.bytes += len(x.first)
+	}
+	x.corks, x.first = 0, nil
 }
 
 // writeOn sees to it that what is queued gets out.

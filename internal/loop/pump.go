@@ -105,7 +105,7 @@ func (p *pump) arrived(b []byte, err error) {
 // start hands what waits to a writer, unless one is at work.
 func (p *pump) start() {
 	q := &p.conn.x.queue
-	if p.writing || q.head == len(q.items) {
+	if p.writing || p.conn.x.corks > 0 || q.head == len(q.items) {
 		return
 	}
 	p.writing = true

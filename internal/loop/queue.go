@@ -125,9 +125,13 @@ func (c *Conn) slow() {
 		c.Abort(ErrSlow)
 		return
 	}
-	c.x.corks = 0
 	q := &c.x.queue
-	q.cut(q.head + max(q.busy, 1))
+	if c.x.corks > 0 { // nothing of what is held back has begun
+		c.x.corks, c.x.first = 0, nil
+		q.cut(q.head + q.busy)
+	} else {
+		q.cut(q.head + max(q.busy, 1))
+	}
 	q.push(item{b: last})
 	c.close(ErrSlow, grace)
 }

@@ -15,19 +15,22 @@ import (
 // files: the page checks them by their hashes.
 func cdn(t *testing.T) []chromedp.ExecAllocatorOption {
 	t.Helper()
-	modules := filepath.Join("..", "clients", "node_modules")
-	if _, err := os.Stat(modules); err != nil {
-		const why = "the client libraries are missing: run npm ci in interop/clients"
-		if os.Getenv("REALTIME_CI") == "1" {
-			t.Fatal(why)
+	at := map[string]string{}
+	for pkg, module := range map[string]string{"pusher-js": "clients", "laravel-echo": "clients", "socket.io-client": "socketio"} {
+		at[pkg] = filepath.Join("..", module, "node_modules", pkg)
+		if _, err := os.Stat(at[pkg]); err != nil {
+			why := "a client library is missing: run npm ci in interop/" + module
+			if os.Getenv("REALTIME_CI") == "1" {
+				t.Fatal(why)
+			}
+			t.Skip(why)
 		}
-		t.Skip(why)
 	}
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		pkg, file, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/npm/"), "@") // pusher-js@8.6.0/dist/…
 		_, file, _ = strings.Cut(file, "/")
 		w.Header().Set("Access-Control-Allow-Origin", "*")
-		http.ServeFile(w, r, filepath.Join(modules, pkg, filepath.FromSlash(file)))
+		http.ServeFile(w, r, filepath.Join(at[pkg], filepath.FromSlash(file)))
 	}))
 	t.Cleanup(s.Close)
 	return []chromedp.ExecAllocatorOption{
@@ -42,6 +45,7 @@ func TestTheLibrariesHearTheSame(t *testing.T) {
 	ann := open(t, ctx, page, "ann")
 	ann.becomes("#pusher-state", "listening")
 	ann.becomes("#echo-state", "listening")
+	ann.becomes("#socketio-state", "listening")
 	ann.becomes("#echo-events li:first-child strong", "here: Ann")
 	ann.members("Ann") // the libraries' connections are Ann's too
 	second, closeTab := chromedp.NewContext(ctx)
@@ -58,7 +62,8 @@ func TestTheLibrariesHearTheSame(t *testing.T) {
 	ann.becomes("#form-result", "Broadcast: order 12345 is on its way.")
 	ann.becomes("#pusher-events li:first-child strong", "OrderShipped")
 	ann.becomes("#echo-events li:first-child strong", "OrderShipped")
-	for _, listener := range [][2]string{{"pusher", "private"}, {"echo", "presence"}} {
+	ann.becomes("#socketio-events li:first-child strong", "OrderShipped")
+	for _, listener := range [][2]string{{"pusher", "private"}, {"echo", "presence"}, {"socketio", "private"}} {
 		want := is[string](ann, `document.querySelector("#`+listener[1]+`-events li:first-child pre").textContent`)
 		ann.becomes("#"+listener[0]+"-events li:first-child pre", want)
 	}
@@ -68,7 +73,7 @@ func TestTheLibrariesHearTheSame(t *testing.T) {
 func TestThePageDoesWithoutTheLibraries(t *testing.T) {
 	page, _ := serve(t, "127.0.0.1:0")
 	ann := open(t, browser(t, chromedp.Flag("host-resolver-rules", "MAP cdn.jsdelivr.net ~NOTFOUND")), page, "ann")
-	for _, name := range []string{"pusher", "echo"} {
+	for _, name := range []string{"pusher", "echo", "socketio"} {
 		ann.becomes("#"+name+"-state", "refused: could not be loaded: this page has no way to cdn.jsdelivr.net")
 	}
 	ann.do(chromedp.Click(chromedp.CSS("#broadcast")))

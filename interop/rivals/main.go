@@ -88,7 +88,7 @@ func run(ctx context.Context) error {
 	for _, r := range work {
 		for round := range *rounds {
 			for _, s := range running {
-				if r.tls && !s.tls || r.except && !s.except || s.variant != nil && !r.variants {
+				if r.tls && !s.tls || r.except && !s.except || r.config.Publish == bench.HTTP && !s.http || s.group != "" && !slices.Contains(r.groups, s.group) {
 					continue
 				}
 				result, err := measure(ctx, e, s, r)
@@ -138,7 +138,7 @@ func measure(ctx context.Context, e env, s server, r row) (result bench.Result, 
 	c := r.config
 	c.URL = p.url
 	c.Insecure = r.tls
-	c.Token = s.token
+	c.Token, c.App = s.token, app
 	if s.variant != nil {
 		s.variant(&c)
 	}

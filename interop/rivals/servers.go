@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -26,38 +27,77 @@ import (
 
 // server is one of those compared.
 type server struct {
-	name        string
-	tls, except bool                // what it can do
-	variant     func(*bench.Config) // ours in another way; it takes part in the rows for that only
-	token       string              // for publishers
+	name              string
+	tls, except, http bool   // what it can do
+	group             group  // takes part only in the rows for it
+	token             string // for publishers
+	variant           func(*bench.Config)
 	// prepare finds or builds what the command needs; its error says why the server is skipped.
 	prepare func(ctx context.Context, e env) error
 	command func(e env, port int, tls bool) ([]string, error)
 }
+
+// group is servers that do not take part in every row.
+type group string
+
+const (
+	embedded group = "embedded" // in a program that publishes
+	pusher   group = "pusher"   // with Pusher's clients
+	socketIO group = "socketio" // with Socket.IO's clients
+)
 
 // baseline is the server the others are compared with.
 const baseline = "bun"
 
 var servers = []server{
 	{
-		name: "ours", tls: true, except: true, token: ourToken(),
+		name: "ours", tls: true, except: true, http: true, token: ourToken(),
 		prepare: buildOurs, command: serveOurs,
 	},
 	{
-		name: "ours Pusher", variant: func(c *bench.Config) {
+		name: "ours Pusher", group: pusher, http: true, token: ourToken(), variant: func(c *bench.Config) {
 			c.URL = strings.TrimSuffix(c.URL, "/ws") + "/app/" + app.Key
-			c.Protocol, c.App, c.Publishers, c.Batch = bench.Pusher, app, 8, 10
+			c.Protocol, c.Publish = bench.Pusher, cmp.Or(c.Publish, bench.WebSocket)
 		},
 		prepare: buildOurs, command: serveOurs,
 	},
 	{
-		name: "ours embedded", variant: func(c *bench.Config) { c.Publishers, c.Burst = 8, 16 },
+		name: "ours embedded", group: embedded, variant: func(c *bench.Config) { c.Publishers, c.Burst = 8, 16 },
 		prepare: func(ctx context.Context, e env) error {
 			return goBuild(ctx, e.dir, filepath.Join(e.tmp, "embedded"), "./embedded")
 		},
 		command: func(e env, port int, tls bool) ([]string, error) {
 			return []string{filepath.Join(e.tmp, "embedded"), "-port", strconv.Itoa(port)}, nil
 		},
+	},
+	{
+		name: "ours Socket.IO", group: socketIO, http: true, token: ourToken(), except: true, variant: speakSocketIO,
+		prepare: func(ctx context.Context, e env) error {
+			if err := buildOurs(ctx, e); err != nil {
+				return err
+			}
+			// Not every binary that -ours may name has it.
+			p, err := start(ctx, e, server{name: "try", command: serveOursSocketIO}, false)
+			if err == nil {
+				p.stop()
+			}
+			return err
+		},
+		command: serveOursSocketIO,
+	},
+	{
+		name: "Socket.IO on Node", group: socketIO, except: true, variant: speakSocketIO,
+		prepare: func(ctx context.Context, e env) error {
+			if _, err := os.Stat(filepath.Join(e.dir, "node_modules", "socket.io")); err != nil {
+				return fmt.Errorf("%w (npm ci installs it)", err)
+			}
+			return exec.CommandContext(ctx, "node", "--version").Run()
+		},
+		command: func(e env, port int, tls bool) ([]string, error) { return socketIOCommand(e, "node", port), nil },
+	},
+	{
+		name: "Socket.IO on Bun", group: socketIO, except: true, variant: speakSocketIO, prepare: findBun,
+		command: func(e env, port int, tls bool) ([]string, error) { return socketIOCommand(e, bunBinary(e), port), nil },
 	},
 	{
 		name: "bun", tls: true, except: true,
@@ -93,28 +133,45 @@ func buildOurs(ctx context.Context, e env) error {
 }
 
 func serveOurs(e env, port int, tls bool) ([]string, error) {
-	config := filepath.Join(e.tmp, "realtime.yaml")
-	err := os.WriteFile(config, []byte(ourConfig(e, port, tls)), 0o600)
+	config := "driver: bun\nprotocols: [ws, pusher]\n"
+	if tls {
+		config += fmt.Sprintf("server:\n  tls:\n    cert: %s\n    key: %s\n", e.cert, e.key)
+	}
+	return serveWith(e, port, config)
+}
+
+func serveOursSocketIO(e env, port int, tls bool) ([]string, error) {
+	return serveWith(e, port, "driver: bun\nprotocols: [ws, pusher, socketio]\n")
+}
+
+func serveWith(e env, port int, config string) ([]string, error) {
+	file := filepath.Join(e.tmp, "realtime.yaml")
+	err := os.WriteFile(file, []byte(config+ourConfig()), 0o600)
 	program := e.ours
 	if program == "" {
 		program = filepath.Join(e.tmp, "realtime")
 	}
-	return []string{program, "serve", "--config", config}, err
+	return []string{program, "serve", "--config", file, "--addr", fmt.Sprintf("127.0.0.1:%d", port)}, err
 }
 
-// app signs what Pusher's clients publish.
+func speakSocketIO(c *bench.Config) {
+	c.URL = strings.TrimSuffix(c.URL, "/ws") + "/socket.io/"
+	c.Protocol = bench.SocketIO
+}
+
+func socketIOCommand(e env, program string, port int) []string {
+	return []string{program, filepath.Join(e.dir, "socketio.js"), "--port", strconv.Itoa(port)}
+}
+
+// app signs what is published over HTTP.
 var app = bench.App{ID: "1", Key: "rivals", Secret: "the rivals' app secret"}
 
 // secret signs ourToken. It guards a server that lives for one measurement on loopback.
 const secret = "the rivals' secret of at least 32 bytes"
 
-// ourConfig is our server with everything switched on that it has by default, and a key for the publisher's token.
-func ourConfig(e env, port int, tls bool) string {
-	config := fmt.Sprintf("driver: bun\nprotocols: [ws, pusher]\nserver:\n  host: 127.0.0.1\n  port: %d\n", port)
-	if tls {
-		config += fmt.Sprintf("  tls:\n    cert: %s\n    key: %s\n", e.cert, e.key)
-	}
-	config += fmt.Sprintf("apps:\n  - {id: %q, key: %q, secret: %q}\n", app.ID, app.Key, app.Secret)
+// ourConfig lets publishers sign, or have a token. All else is as it is by default.
+func ourConfig() string {
+	config := fmt.Sprintf("apps:\n  - {id: %q, key: %q, secret: %q}\n", app.ID, app.Key, app.Secret)
 	return config + fmt.Sprintf("auth:\n  anonymous: true\n  jwt:\n    algorithm: HS256\n    secret: %q\n", secret)
 }
 

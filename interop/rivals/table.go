@@ -14,7 +14,7 @@ import (
 type row struct {
 	name        string
 	tls, except bool // what a server must be able to do
-	variants    bool // ours takes part in other ways too: embedded in a program that publishes, with Pusher's protocol
+	groups      []group
 	config      bench.Config
 	costs       []cost // what is compared
 }
@@ -43,21 +43,28 @@ func rows(d time.Duration) []row {
 		return c
 	}
 	return []row{
-		{name: "1×1000 saturate", variants: true, config: fanout(bench.Config{}), costs: fast},
-		{name: "1×10 saturate", config: fanout(bench.Config{Subscribers: 10}), costs: fast},
+		{name: "1×1000 saturate", groups: []group{embedded, pusher, socketIO}, config: fanout(bench.Config{}), costs: fast},
+		{name: "1×1000, 100 publishers over HTTP by 10", groups: []group{pusher, socketIO}, config: fanout(overHTTP(100)), costs: fast},
+		{name: "1×1000, 8 publishers over HTTP by 10", groups: []group{pusher, socketIO}, config: fanout(overHTTP(8)), costs: fast},
+		{name: "1×10 saturate", groups: []group{socketIO}, config: fanout(bench.Config{Subscribers: 10}), costs: fast},
 		{name: "1000×10 saturate", config: fanout(bench.Config{Channels: 1000, Subscribers: 10}), costs: fast},
 		{name: "1×1000 at 20/s", config: fanout(bench.Config{Rate: 20}), costs: paced},
 		{name: "1×1000 at 100/s", config: fanout(bench.Config{Rate: 100}), costs: paced},
 		{name: "1000 connections × 8 of 100 channels", config: fanout(bench.Config{Channels: 100, Subscribers: 80, PerConn: 8}), costs: fast},
 		{name: "1×1000 except one", except: true, config: fanout(bench.Config{Except: true}), costs: fast},
-		{name: "1×1000 saturate, window 128", config: fanout(bench.Config{Window: 128}), costs: fast},
+		{name: "1×1000 saturate, window 128", groups: []group{socketIO}, config: fanout(bench.Config{Window: 128}), costs: fast},
 		{name: "1×19000 saturate, window 128", config: fanout(bench.Config{Subscribers: 19000, Window: 128}), costs: fast},
 		{name: "1×18500 at 2/s with echo", config: fanout(bench.Config{Subscribers: 18500, Rate: 2, Connections: 100}), costs: []cost{cpu, p50, p99, echo}},
-		{name: "echo 100", config: bench.Config{Work: bench.Echo, Duration: d, Warmup: time.Second}, costs: []cost{cpu, gap, p50, p99, own}},
-		{name: "connect 5000", config: bench.Config{Work: bench.Connect, Connections: 5000}, costs: []cost{cpu, gap, own}},
-		{name: "idle 10000", config: bench.Config{Work: bench.Idle, Connections: 10000}, costs: []cost{rss}},
+		{name: "echo 100", groups: []group{socketIO}, config: bench.Config{Work: bench.Echo, Duration: d, Warmup: time.Second}, costs: []cost{cpu, gap, p50, p99, own}},
+		{name: "connect 5000", groups: []group{socketIO}, config: bench.Config{Work: bench.Connect, Connections: 5000}, costs: []cost{cpu, gap, own}},
+		{name: "idle 10000", groups: []group{socketIO}, config: bench.Config{Work: bench.Idle, Connections: 10000}, costs: []cost{rss}},
 		{name: "TLS 1×1000 saturate", tls: true, config: fanout(bench.Config{}), costs: fast},
 	}
+}
+
+// overHTTP is publishers that wait for an answer to every ten messages.
+func overHTTP(publishers int) bench.Config {
+	return bench.Config{Publish: bench.HTTP, Publishers: publishers, Batch: 10}
 }
 
 // shortRows check exactness in a few seconds.
@@ -67,13 +74,14 @@ func shortRows() []row {
 		return c
 	}
 	return []row{
-		{name: "1×50", variants: true, config: fanout(bench.Config{Subscribers: 50, Messages: 5120})},
-		{name: "50×4, two publishers", config: fanout(bench.Config{Channels: 50, Subscribers: 4, Publishers: 2, Messages: 5000})},
-		{name: "8 of 20 channels", config: fanout(bench.Config{Channels: 20, Subscribers: 16, PerConn: 8, Messages: 5000})},
-		{name: "1×50 except one", except: true, config: fanout(bench.Config{Subscribers: 50, Messages: 5000, Except: true})},
-		{name: "1×50 at 500/s with echo", config: fanout(bench.Config{Subscribers: 50, Rate: 500, Messages: 250, Connections: 5})},
-		{name: "echo 10", config: bench.Config{Work: bench.Echo, Connections: 10, Duration: 300 * time.Millisecond}},
-		{name: "connect 200", config: bench.Config{Work: bench.Connect, Connections: 200}},
+		{name: "1×50", groups: []group{embedded, pusher, socketIO}, config: fanout(bench.Config{Subscribers: 50, Messages: 5120})},
+		{name: "1×50 over HTTP", groups: []group{pusher, socketIO}, config: fanout(bench.Config{Subscribers: 50, Messages: 5000, Publish: bench.HTTP, Publishers: 4, Batch: 10})},
+		{name: "50×4, two publishers", groups: []group{socketIO}, config: fanout(bench.Config{Channels: 50, Subscribers: 4, Publishers: 2, Messages: 5000})},
+		{name: "8 of 20 channels", groups: []group{socketIO}, config: fanout(bench.Config{Channels: 20, Subscribers: 16, PerConn: 8, Messages: 5000})},
+		{name: "1×50 except one", groups: []group{socketIO}, except: true, config: fanout(bench.Config{Subscribers: 50, Messages: 5000, Except: true})},
+		{name: "1×50 at 500/s with echo", groups: []group{socketIO}, config: fanout(bench.Config{Subscribers: 50, Rate: 500, Messages: 250, Connections: 5})},
+		{name: "echo 10", groups: []group{socketIO}, config: bench.Config{Work: bench.Echo, Connections: 10, Duration: 300 * time.Millisecond}},
+		{name: "connect 200", groups: []group{socketIO}, config: bench.Config{Work: bench.Connect, Connections: 200}},
 		{name: "TLS 1×20", tls: true, config: fanout(bench.Config{Subscribers: 20, Messages: 2000})},
 	}
 }

@@ -1,6 +1,7 @@
 // What the tests share: the servers' addresses, clients that are closed after each test, a line that can be cut, and waiting.
 import net from 'node:net'
 import { after, afterEach } from 'node:test'
+import Publisher from 'pusher'
 import { io } from 'socket.io-client'
 import { createRequire } from 'node:module'
 
@@ -123,3 +124,15 @@ export async function line(server = 'main') {
     watched() { return [...pairs].some((p) => p.websocket || (p.first === 'GET /' && !p.answered)) },
   }
 }
+
+// Channels.
+
+export const app = { appId: '1001', key: 'app-key', secret: 'app-secret' }
+
+// publisher is Pusher's SDK for servers, which publishes over HTTP.
+export function publisher() {
+  return new Publisher({ ...app, host: '127.0.0.1', port: String(ports.main), useTLS: false })
+}
+
+// user is a client that the program knows by a name.
+export const user = (name, options = {}) => client({ ...options, query: { user: name } })

@@ -77,7 +77,7 @@ function application(io, name) {
 const origins = { origin: 'https://shop.example', credentials: true }
 const servers = {
   main: { cors: { origin: '*' }, connectionStateRecovery: { skipMiddlewares: false } },
-  brief: { cors: origins, connectionStateRecovery: { maxDisconnectionDuration: 300, skipMiddlewares: false }, pingInterval: 1000, pingTimeout: 1000 },
+  brief: { cors: origins, connectionStateRecovery: { maxDisconnectionDuration: 300, skipMiddlewares: false }, pingInterval: 1000, pingTimeout: 1000, cookie: { name: 'io' } },
   v2: { allowEIO3: true, cors: { origin: '*' } },
 }
 const ports = {}

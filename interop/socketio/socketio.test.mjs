@@ -1,6 +1,7 @@
 // socket.io-client 4 against the application of server/main.go.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { WebSocket } from 'ws'
 import { client, closing, connected, event, heard, line, ports, reference, settled, transports, until, upgraded, url, within } from './harness.mjs'
 
 function each(name, ...rest) {
@@ -141,12 +142,12 @@ each('what looks like a placeholder is a value', async (options) => {
 })
 
 each('who comes says why it may', async (options) => {
-  const s = client({ ...options, auth: { token: 'abc', deep: [1] }, query: { mine: 'a b&c' }, extraHeaders: { 'x-mine': 'yes', cookie: 'session=1; other=2' } })
+  const s = client({ ...options, auth: { ticket: 'abc', deep: [1] }, query: { mine: 'a b&c' }, extraHeaders: { 'x-mine': 'yes', cookie: 'session=1; other=2' } })
   assert.deepEqual(await s.emitWithAck('handshake'), {
-    auth: { token: 'abc', deep: [1] }, mine: 'a b&c', header: 'yes', cookie: 'session=1; other=2', recovered: false,
+    auth: { ticket: 'abc', deep: [1] }, mine: 'a b&c', header: 'yes', cookie: 'session=1; other=2', recovered: false,
   })
-  const later = client({ ...options, auth: (give) => setTimeout(give, 10, { token: 'later' }) })
-  assert.deepEqual((await later.emitWithAck('handshake')).auth, { token: 'later' })
+  const later = client({ ...options, auth: (give) => setTimeout(give, 10, { ticket: 'later' }) })
+  assert.deepEqual((await later.emitWithAck('handshake')).auth, { ticket: 'later' })
 })
 
 each('who is refused learns why, and stays away', async (options) => {
@@ -254,6 +255,16 @@ each('a server that disconnects is not asked again', async (options) => {
     assert.equal(s.recovered, false)
   }
   assert.deepEqual(attempts, [])
+})
+
+test('a server that disconnects during the upgrade is heard', async () => {
+  for (let i = 0; i < 60; i++) {
+    const s = await connected(client())
+    await new Promise((yes) => setTimeout(yes, i % 12)) // it is probing, or has been answered, or is through
+    const [reason] = await Promise.all([event(s, 'disconnect'), s.emit('drop', i % 5 > 0)])
+    assert.equal(reason[0], 'io server disconnect')
+    s.io._close()
+  }
 })
 
 test('a client that disconnects says so', async () => {
@@ -397,6 +408,7 @@ test('three namespaces come back, each with what it missed', async () => {
   const s = client({}, '', l.url)
   const all = [s, s.io.socket('/a'), s.io.socket('/b')]
   await Promise.all(all.map(connected))
+  await upgraded(s)
   const others = ['', '/a', '/b'].map((path) => client({}, path))
   await Promise.all(all.map(settled))
   const ids = all.map((x) => x.id)
@@ -417,7 +429,7 @@ test('three namespaces come back, each with what it missed', async () => {
 
 test('who has received nothing yet comes back, too', { skip: reference && 'Node remembers only who has an offset (its issue 5538)' }, async () => {
   const l = await line()
-  const s = await connected(client({}, '', l.url))
+  const s = await upgraded(client({}, '', l.url))
   const { id } = s
   const got = heard(s, 'm')
   const gone = event(s, 'disconnect')
@@ -648,7 +660,17 @@ test('CORS: every origin, or those that may', async () => {
   assert.equal(allowed.headers.get('access-control-allow-origin'), 'https://shop.example')
   assert.equal(allowed.headers.get('access-control-allow-credentials'), 'true')
   const other = await fetch(strict, { headers: { Origin: 'https://evil.example' } })
-  assert.ok(![...['*', 'https://evil.example']].includes(other.headers.get('access-control-allow-origin')))
+  assert.ok(!['*', 'https://evil.example'].includes(other.headers.get('access-control-allow-origin')))
+})
+
+test('a cookie for load balancers', async () => {
+  const first = `${url('brief')}/socket.io/?EIO=4&transport=polling`
+  const answer = await fetch(first)
+  const { sid } = JSON.parse((await answer.text()).slice(1))
+  assert.deepEqual(answer.headers.getSetCookie().map((c) => c.split('; ').sort().join('; ')), [[`io=${sid}`, 'Path=/', 'HttpOnly', 'SameSite=Lax'].sort().join('; ')])
+  const next = await fetch(`${first}&sid=${sid}`, { method: 'POST', body: '40' })
+  assert.deepEqual(next.headers.getSetCookie(), [])
+  assert.deepEqual((await fetch(`${url()}/socket.io/?EIO=4&transport=polling`)).headers.getSetCookie(), [])
 })
 
 test('the path may lack its last slash, and other paths are not ours', async () => {
@@ -657,7 +679,6 @@ test('the path may lack its last slash, and other paths are not ours', async () 
 })
 
 test('who keeps a connection open without a word of Socket.IO is harmless', async () => {
-  const { WebSocket } = await import('ws').catch(() => import('undici'))
   const w = new WebSocket(`ws://127.0.0.1:${ports.main}/socket.io/?EIO=4&transport=websocket`)
   const closed = within(new Promise((yes) => { w.onclose = yes; w.onerror = () => {} }), 'the close')
   w.onopen = () => w.send('{"event":"subscribe","channel":"x"}')

@@ -45,3 +45,18 @@ const missing = 'could not be loaded: this page has no way to cdn.jsdelivr.net'
       .listen('.OrderShipped', data => show(l, 'OrderShipped', data))
   }
 }
+
+{
+  const l = { kind: 'socketio' }
+  listening(l, 'private-orders.' + document.getElementById('order-id').value)
+  if (typeof io === 'undefined') state(l, 'refused', missing)
+  else {
+    const socket = io()
+    socket.on('connect', () => socket.emit('subscribe', l.channel, answer => {
+      if (answer.ok) state(l, 'listening')
+      else state(l, 'refused', answer.message)
+    }))
+    socket.on('connect_error', e => state(l, 'refused', e.message))
+    socket.on('OrderShipped', ({ data }) => show(l, 'OrderShipped', data))
+  }
+}

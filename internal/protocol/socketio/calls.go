@@ -26,6 +26,7 @@ func (c *calls) push(f func(context.Context), must bool) bool {
 			return false
 		}
 		c.running = true
+		r.running.Add(1)
 		go c.run()
 	}
 	c.waiting = append(c.waiting, f)
@@ -33,6 +34,7 @@ func (c *calls) push(f func(context.Context), must bool) bool {
 }
 
 func (c *calls) run() {
+	defer c.socket.room.running.Done()
 	for {
 		c.mu.Lock()
 		if c.resume != nil && len(c.waiting) <= c.limit/2 {
@@ -84,5 +86,21 @@ func (c *calls) letGo(limit int, resume func()) {
 	if c.resume != nil && len(c.waiting) < limit {
 		c.resume = nil
 		resume()
+	}
+}
+
+// Called returns when no code of the program runs any more, or ctx ends: with false. It is for a room whose loops have
+// ended, since they are what starts it.
+func (r *Room) Called(ctx context.Context) bool {
+	done := make(chan struct{})
+	go func() {
+		r.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return r.calls.Load() == 0
 	}
 }

@@ -295,10 +295,12 @@ func (c *client) Subscribed(o *hub.Subscribed) {
 	c.e.schedule() // the grant may lapse before the next heartbeat
 }
 
-// replay sends a kept message again. It has the offset at which the client is now.
+// replay sends a kept message again.
 func (c *client) replay(d *hub.Delivery) {
 	unit := ws.AppendText(nil, len(d.Event.Data)+200, func(b []byte) []byte { return c.codec.appendDelivery(b, d, true, c.codec.rec) })
-	recCodec{c.codec}.Stamp(unit, c.e.socket.Loop().Index(), c.Ordinal())
+	if c.codec.rec {
+		recCodec{c.codec}.Stamp(unit, c.e.socket.Loop().Index(), c.Journal(hub.Missed{Delivery: d}))
+	}
 	c.Send(unit)
 }
 

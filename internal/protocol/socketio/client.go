@@ -24,7 +24,7 @@ const (
 	connected uint8 = 1 << iota
 	left            // it is over
 	formed          // the form of its events is settled
-	returning       // it came back, and is not sent what it missed yet
+	returning       // it came back, and has not been sent what it missed; the connection is corked for it
 )
 
 // programmed is what only clients have that a program knows.
@@ -78,32 +78,13 @@ func (e *engine) connect(p packet) {
 		return
 	}
 	creds := p.credentials()
+	c := e.place()
 	if id, ok := e.room.idOf(creds.pid); ok && e.room.cfg.Recovery > 0 && e.flags&eio3 == 0 && e.socket.Cork() {
-		at, ordinal, seen := e.room.parseOffset(creds.offset)
-		if !seen {
-			at = -1
-		}
-		c := e.place()
 		c.codec = e.room.codecOf(codec{nsp: p.nsp, rec: true}) // so that it is known by its namespace
-		e.room.cfg.Hub.Return(e.socket.Loop(), id, at, ordinal, func(s *hub.Saved) {
-			switch {
-			case c.flags&left != 0: // the connection ended meanwhile
-				if s != nil {
-					s.Discard()
-				}
-			case s == nil || s.App() != e.App || s.Data().(*kept).codec.nsp != p.nsp:
-				if s != nil {
-					s.Discard()
-				}
-				e.socket.Uncork(nil)
-				c.enter(&p, creds, prog)
-			default:
-				c.comeBack(&p, prog, s)
-			}
-		})
+		c.comeBack(&p, creds, prog, id)
 		return
 	}
-	e.place().enter(&p, creds, prog)
+	c.enter(&p, creds, prog)
 }
 
 // place makes room for a client. What is called back later may still have the one before, so that none is used twice.
@@ -230,11 +211,15 @@ func (c *client) told(err error) (message string, data []byte) {
 // refuse ends a client that is not let in.
 func (c *client) refuse(message string, data []byte) {
 	c.e.socket.Send(c.codec.appendPacket(nil, connectError, c.codec.refusal(message, string(data))))
-	c.out("refused")
+	c.leave("refused")
 }
 
-// refusal is the content of CONNECT_ERROR. (Socket.IO protocol, "Connection to a namespace"; 4 has a mere string.)
+// refusal is the content of CONNECT_ERROR. (Socket.IO protocol, "Connection to a namespace"; 4 has the data alone, or a
+// mere string.)
 func (c *codec) refusal(message, data string) string {
+	if c.eio3 && data != "" {
+		return data
+	}
 	if c.eio3 {
 		return string(jsontext.AppendString(nil, message))
 	}
@@ -266,6 +251,7 @@ func (c *client) welcome() string {
 // begin makes an admitted client hear and be heard.
 func (c *client) begin() {
 	c.flags |= connected
+	c.e.sent = 0 // the ping under way was sent before what is sent now
 	if p := c.prog; p != nil {
 		c.JoinRoom("")
 		for _, name := range p.rooms {
@@ -298,27 +284,61 @@ type kept struct {
 	data  any // of the program
 }
 
-// comeBack makes the client who it was.
-func (c *client) comeBack(p *packet, prog Program, saved *hub.Saved) {
+// comeBack makes the client who it was, if it is known still, and otherwise a new one.
+func (c *client) comeBack(p *packet, creds credentials, prog Program, id hub.ID) {
+	e := c.e
+	at, ordinal, seen := e.room.parseOffset(creds.offset)
+	if !seen {
+		at = -1
+	}
+	e.room.cfg.Hub.Return(e.socket.Loop(), id, at, ordinal, func(s *hub.Saved) {
+		switch {
+		case s == nil:
+		case c.flags&left != 0 || s.App() != e.App || s.Data().(*kept).codec.nsp != p.nsp || another(e.User, s.User()):
+			s.PutBack()
+		default:
+			c.restore(p, prog, s)
+			return
+		}
+		e.socket.Uncork(nil)
+		if c.flags&left == 0 {
+			c.enter(p, creds, prog)
+		}
+	})
+}
+
+// another reports whether who comes is known to be somebody else.
+func another(comes, was *hub.User) bool {
+	return comes != nil && comes.ID != "" && was != nil && was.ID != "" && comes.ID != was.ID
+}
+
+// restore makes the client the one that was saved.
+func (c *client) restore(p *packet, prog Program, saved *hub.Saved) {
 	e, was := c.e, saved.Data().(*kept)
-	c.codec, c.flags = was.codec, was.flags&formed|returning
-	e.room.cfg.Hub.Restore(&c.Client, &e.socket.Conn, c, c.codec.wire(), saved, func(missed []hub.Missed, lost map[string]*hub.Error) {
-		if c.flags&left != 0 {
+	codec := was.codec
+	e.room.cfg.Hub.Restore(&c.Client, &e.socket.Conn, c, codec.wire(), saved, func(err *hub.Error) {
+		c.flags |= was.flags&formed | returning
+		if err != nil {
+			c.refuse(err.Message, appendError(nil, err))
 			return
 		}
-		if prog == nil {
-			c.back(missed, lost)
-			return
+		c.codec = codec
+		if prog != nil {
+			c.prog = &programmed{Program: prog, socket: newSocket(c, p, true)}
+			c.prog.socket.SetData(was.data)
 		}
-		c.prog = &programmed{Program: prog, socket: newSocket(c, p, true)}
-		c.prog.socket.SetData(was.data)
-		c.asked(func(err error) {
-			if err != nil {
-				e.socket.Uncork(nil)
-				return
-			}
+	}, func(missed []hub.Missed, lost map[string]*hub.Error) {
+		switch {
+		case c.flags&left != 0:
+		case prog == nil:
 			c.back(missed, lost)
-		})
+		default:
+			c.asked(func(err error) {
+				if err == nil {
+					c.back(missed, lost)
+				}
+			})
+		}
 	})
 }
 
@@ -339,9 +359,7 @@ func (c *client) back(missed []hub.Missed, lost map[string]*hub.Error) {
 	c.e.socket.Uncork(first)
 	c.begin()
 	for name, err := range lost {
-		if name != "" {
-			c.Unsubscribed(name, err, nil)
-		}
+		c.Unsubscribed(name, err, nil)
 	}
 	for _, name := range c.Channels() { // who is there has changed meanwhile, and changes are not among what was missed
 		if kind, _ := channelname.Split(name); kind == channelname.Presence {
@@ -376,6 +394,9 @@ func (c *client) out(reason string) {
 	}
 	c.Remove(reason)
 	c.over(was, reason)
+	if was&returning != 0 {
+		e.socket.Uncork(nil)
+	}
 }
 
 // over tells the program, and who waits for the client.
@@ -399,7 +420,7 @@ func (c *client) gone(reason error) {
 	was := c.flags
 	c.flags = c.flags&^connected | left
 	text := why(reason)
-	if was&connected != 0 && was&returning == 0 && c.codec.rec {
+	if was&(connected|returning) != 0 && c.codec.rec {
 		k := &kept{codec: c.codec, flags: was & formed}
 		if c.prog != nil {
 			k.data = c.prog.socket.Data()
@@ -413,7 +434,7 @@ func (c *client) gone(reason error) {
 // Send sends a unit to this client alone, behind its CONNECT.
 func (c *client) Send(unit []byte) {
 	switch {
-	case c.flags&connected != 0:
+	case c.flags&(connected|returning) != 0:
 		c.e.socket.Send(unit)
 	case c.flags&left == 0 && c.prog != nil:
 		c.prog.early = append(c.prog.early, unit...)

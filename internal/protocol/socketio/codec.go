@@ -32,8 +32,9 @@ const message = '4'
 // a unit that was encoded once for all.
 const (
 	epochLen   = 8
-	placeLen   = 12
-	offsetTail = `,"` + "\x00\x00\x00\x00\x00\x00\x00\x00.\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" + `"]`
+	placeLen   = 14
+	placeBits  = 48 // of the ordinal
+	offsetTail = `,"` + "\x00\x00\x00\x00\x00\x00\x00\x00.\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" + `"]`
 )
 
 // Append implements hub.Codec.
@@ -185,7 +186,7 @@ func (c recCodec) Stamp(unit []byte, loop int, ordinal uint64) {
 	}
 	copy(first[at:], c.room.epoch)
 	at += epochLen + 1
-	place := uint64(loop)<<40 | ordinal
+	place := uint64(loop)<<placeBits | ordinal
 	const digits = "0123456789abcdef"
 	for i := placeLen - 1; i >= 0; i-- {
 		first[at+i] = digits[place&15]
@@ -199,5 +200,5 @@ func (r *Room) parseOffset(s string) (loop int, ordinal uint64, ok bool) {
 		return 0, 0, false
 	}
 	place, err := strconv.ParseUint(s[epochLen+1:], 16, 64)
-	return int(place >> 40), place & (1<<40 - 1), err == nil
+	return int(place >> placeBits), place & (1<<placeBits - 1), err == nil
 }

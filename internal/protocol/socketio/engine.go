@@ -40,6 +40,7 @@ type engine struct {
 	more  []*client       // behind the first
 	due   int64           // Unix milliseconds: of the next ping, or by when its pong, or of EIO 3 the client's, must be there
 	by    int64           // by when a namespace must be connected, or the attachments be there; 0: neither is awaited
+	sent  uint64          // the last ordinal of the journal when the ping was sent; 0: nobody was there to get it
 	holds int32           // reasons not to read
 	flags uint8
 	first client // most connections have no other
@@ -88,6 +89,7 @@ func (c *Conn) Start(end socket.Releaser) {
 	c.e.end = end
 	c.e.open(c.e.room.newSID(), "[]")
 	c.e.socket.Start(c.e.room.socket, &c.e, false)
+	c.e.greet()
 }
 
 // Stop ends the session for a reason; on the loop, after Start.
@@ -124,7 +126,11 @@ func (e *engine) open(sid, upgrades string) {
 		b = strconv.AppendInt(b, int64(cfg.MaxPayload), 10)
 		return append(b, '}')
 	})
-	if e.flags&eio3 != 0 { // Socket.IO 4: everybody is in "/" without asking
+}
+
+// greet connects a client of Socket.IO 4 to "/", where everybody is without asking.
+func (e *engine) greet() {
+	if e.flags&eio3 != 0 {
 		e.connect(packet{kind: connect, nsp: "/"})
 	}
 }
@@ -156,6 +162,13 @@ func (e *engine) Text(p []byte) {
 	case '3':
 		if e.flags&(pinged|eio3) == pinged {
 			e.flags &^= pinged
+			if e.sent > 0 { // it has got the ping, and thus everything before
+				e.each(func(c *client) {
+					if c.flags&connected != 0 {
+						c.Has(e.sent)
+					}
+				})
+			}
 			e.due = e.now() + e.room.cfg.PingInterval.Milliseconds()
 		}
 	case '2':
@@ -301,6 +314,10 @@ func (e *engine) close(code int, text string, reason error) {
 		return
 	}
 	if e.polling() {
+		if p := e.poll.probe; p != nil && p.heard && (reason == errForced || reason == errShutdown) {
+			e.poll.leaving = reason // the client asks no more, and hears of it over the WebSocket
+			return
+		}
 		e.poll.finish(e, reason)
 		return
 	}
@@ -337,13 +354,13 @@ func (e *engine) pause() {
 }
 
 func (e *engine) resume() {
-	if e.holds--; e.holds > 0 || e.flags&over != 0 {
+	if e.holds--; e.holds > 0 {
 		return
 	}
 	// A sign of life may be among what was not read.
 	e.due = max(e.due, e.now()+e.room.cfg.PingTimeout.Milliseconds())
-	if e.poll != nil { // what came by POST goes first, should there be a WebSocket meanwhile
-		e.poll.goOn(e)
+	if e.poll != nil {
+		e.poll.goOn(e) // what came before goes first
 	}
 	if e.holds == 0 {
 		e.socket.Resume()
@@ -375,15 +392,16 @@ func (e *engine) Expire(now time.Time) time.Time {
 		case e.flags&(pinged|eio3) == 0:
 			e.flags |= pinged
 			e.due = ms + e.room.cfg.PingTimeout.Milliseconds()
+			e.sent = e.room.cfg.Hub.Ordinal(e.socket.Loop())
 			e.socket.Send(pingFrame)
 		case !e.Held():
 			e.close(closeNormal, "ping timeout", errPing)
 			return time.Time{}
-		case e.flags&eio3 != 0:
+		default: // nobody reads what it says
 			e.due = ms + e.room.cfg.PingInterval.Milliseconds()
-		default: // it is not read, and must not take us for dead
-			e.due = ms + e.room.cfg.PingInterval.Milliseconds()
-			e.socket.Send(pingFrame)
+			if e.flags&eio3 == 0 { // it must not take us for dead
+				e.socket.Send(pingFrame)
+			}
 		}
 	}
 	next := e.due
@@ -417,7 +435,7 @@ func (e *engine) Drained(dropped []loop.Dropped) {
 	for _, d := range dropped {
 		if name := hub.ChannelOf(d.Group); name != "" {
 			e.each(func(c *client) {
-				if c.Client.Subscribed(name) {
+				if c.flags&connected != 0 && c.Client.Subscribed(name) {
 					c.say("messages_dropped", func(b []byte) []byte {
 						b = append(b, `{"channel":`...)
 						b = jsontext.AppendString(b, name)

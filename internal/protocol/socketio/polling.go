@@ -1,7 +1,6 @@
 package socketio
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -30,21 +29,20 @@ type polling struct {
 	posting atomic.Bool // a POST is under way, or its packets wait to be taken
 
 	// owned by the loop
-	get       *get   // that waits for something to be said
-	body      *body  // a POST whose packets have not all been taken
-	probe     *probe // a WebSocket that may take over
-	up        bool   // it has
-	last      []byte // the end's frames, for the next GET
+	get       *get     // that waits for something to be said
+	body      *body    // a POST whose packets have not all been taken
+	probe     *probe   // a WebSocket that may take over
+	up        bool     // it has
+	last      [][]byte // the end's frames, for the GETs to come
 	finishing bool
+	leaving   error // the session ends for that when the probe has come to its end
 }
 
 // get is a request for what there is to be said.
 type get struct {
 	frames chan []byte // with room for one; closed when the request is to be refused
-	over   bool        // before it is closed: because the session is over
+	over   bool        // and if that is because the session is over
 }
-
-func newGet() *get { return &get{frames: make(chan []byte, 1)} }
 
 // body is what a POST brought.
 type body struct {
@@ -79,11 +77,12 @@ func (r *Room) Polling(w http.ResponseWriter, req *http.Request, l *loop.Loop, q
 	r.mu.Lock()
 	r.sessions[e.poll.sid] = e
 	r.mu.Unlock()
-	g := newGet()
+	g := &get{frames: make(chan []byte, 1)}
 	if !e.onLoop(l, func() {
 		l.AttachParked(&e.socket.Conn, (*parked)(e))
 		e.open(e.poll.sid, `["websocket"]`)
 		e.schedule()
+		e.greet()
 		e.poll.serve(e, g)
 		started(e.stop)
 	}) {
@@ -114,7 +113,7 @@ func (r *Room) Go(w http.ResponseWriter, req *http.Request, q Query, read func()
 	case q.EIO3 != e.poll.query.EIO3:
 		return ErrRequest
 	case req.Method == http.MethodGet:
-		g := newGet()
+		g := &get{frames: make(chan []byte, 1)}
 		if !e.onLoop(e.poll.loop, func() { e.poll.serve(e, g) }) {
 			return errSID
 		}
@@ -128,12 +127,13 @@ func (r *Room) Go(w http.ResponseWriter, req *http.Request, q Query, read func()
 // serve is a GET: it is answered at once, or waits.
 func (p *polling) serve(e *engine, g *get) {
 	switch {
-	case p.last != nil:
-		g.frames <- p.last
-		p.last = nil
-		e.room.forget(e)
+	case len(p.last) > 0:
+		g.frames <- p.last[0]
+		if p.last = p.last[1:]; len(p.last) == 0 {
+			e.room.forget(e)
+		}
 	case p.up || e.flags&over != 0:
-		g.over = e.flags&over != 0
+		g.over = !p.up
 		close(g.frames)
 	case p.get != nil: // (Engine.IO protocol, "HTTP long-polling": one at a time)
 		p.say(closeFrame)
@@ -159,21 +159,27 @@ func (p *polling) say(frames []byte) {
 func (p *polling) finish(e *engine, reason error) {
 	p.finishing = true
 	b := e.socket.Finish(reason)
-	if reason == errClose { // the client has asked for it, and is not told again
-		b = append(b, noopFrame...)
-	} else {
-		b = append(b, closeFrame...)
-	}
-	if p.get == nil && reason != errForced && reason != errShutdown {
-		e.room.forget(e)
-		return
+	switch {
+	case reason == errForced || reason == errShutdown:
+		// Clients look at the end of the transport first, and would not see a DISCONNECT that comes with it.
+		if len(b) > 0 {
+			p.last = append(p.last, b)
+		}
+		p.last = append(p.last, closeFrame)
+	case p.get == nil:
+	case reason == errClose: // the client has asked for it, and is not told again
+		p.say(append(b, noopFrame...))
+	default:
+		p.say(append(b, closeFrame...))
 	}
 	if p.get != nil {
-		p.say(b)
+		p.say(p.last[0])
+		p.last = p.last[1:]
+	}
+	if len(p.last) == 0 {
 		e.room.forget(e)
 		return
 	}
-	p.last = b
 	time.AfterFunc(closeGrace, func() {
 		e.room.forget(e)
 		e.onLoop(p.loop, func() { p.last = nil })
@@ -201,6 +207,7 @@ func (p *polling) closed(e *engine) {
 // speak answers a GET with what comes for it.
 func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error {
 	p := e.poll
+	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // the program's http.Server may have one for its own handlers
 	var frames []byte
 	select {
 	case f, ok := <-g.frames:
@@ -213,17 +220,10 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 		frames = f
 	case <-req.Context().Done():
 		e.onLoop(p.loop, func() {
-			select {
-			case f := <-g.frames: // they came at this very moment, and are lost
-				if len(f) > 0 && !bytes.Equal(f, noopFrame) {
-					e.socket.Abort(errClose)
-				}
-			default:
-				if p.get == g {
-					p.get = nil
-					e.socket.Abort(errClose)
-				}
+			if p.get == g {
+				p.get = nil
 			}
+			p.lose(e)
 		})
 		return nil
 	}
@@ -231,10 +231,18 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 	if err == nil {
 		err = respond(w, kind, b)
 	}
-	if err != nil { // what was in it is lost
-		e.onLoop(p.loop, func() { e.socket.Abort(errClose) })
+	if err != nil {
+		e.onLoop(p.loop, func() { p.lose(e) })
 	}
 	return nil
+}
+
+// lose ends a session whose client has not got the answer to a GET. One that has a WebSocket meanwhile has got it: it
+// waits for that before it goes on there.
+func (p *polling) lose(e *engine) {
+	if !p.up {
+		e.socket.Abort(errClose)
+	}
 }
 
 // writeTime is what a client gets to read a response.
@@ -349,7 +357,7 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 		return errSID
 	}
 	select {
-	case <-in.done: // which may take its time: they may wait behind the program, and so does the client
+	case <-in.done: // they may have waited behind the program: the client is not to send more meanwhile
 	case <-req.Context().Done():
 		return nil
 	}
@@ -385,10 +393,8 @@ func (p *polling) goOn(e *engine) {
 		}
 		x := in.packets[0]
 		in.packets = in.packets[1:]
-		if x.blob && e.room.cfg.Echo {
-			e.socket.Send(ws.AppendFrame(nil, ws.OpBinary, x.data))
-		} else if x.blob {
-			e.blob(x.data) // splitPayload3 has taken the type off
+		if x.blob {
+			e.Binary(x.data)
 		} else {
 			e.Text(x.data)
 		}

@@ -61,13 +61,14 @@ type Config struct {
 
 // Room holds what all sessions of this protocol share.
 type Room struct {
-	cfg    Config
-	socket *socket.Config
-	node   string // names this server in session ids
-	epoch  string // of the offsets
-	secret []byte // of the ids with which clients come back
-	ackIDs atomic.Uint64
-	calls  atomic.Int64
+	cfg     Config
+	socket  *socket.Config
+	node    string // names this server in session ids
+	epoch   string // of the offsets
+	secret  []byte // of the ids with which clients come back
+	ackIDs  atomic.Uint64
+	calls   atomic.Int64
+	running sync.WaitGroup // of what calls counts
 	// programs are the namespaces that the embedding program has; nil: there is only "/", for channels.
 	programs func(namespace string) Program
 
@@ -147,8 +148,7 @@ func (r *Room) codecOf(c codec) *codec {
 	p := &c
 	key := c
 	p.head()
-	w := weak.Make(p)
-	r.codecs[key] = w
+	r.codecs[key] = weak.Make(p)
 	runtime.AddCleanup(p, r.forgetCodec, key)
 	return p
 }

@@ -2,11 +2,11 @@ package socketio
 
 import (
 	"context"
-	"net/url"
 	"sync"
 	"sync/atomic"
 
 	"github.com/stacksjs/realtime-go/internal/hub"
+	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
 )
 
@@ -41,14 +41,16 @@ func newSocket(c *client, p *packet, recovered bool) *Socket {
 	if len(p.data) > 0 && p.data[0] == '{' {
 		hs.Auth = p.data
 	}
-	if p.query != "" {
-		all := url.Values{}
-		for _, q := range []url.Values{hs.Query, query(p.query)} {
-			for k, v := range q {
-				all[k] = v
+	if p.query != "" { // where Socket.IO 4 has what later ones call auth
+		b := []byte{'{'}
+		for k, v := range query(p.query) {
+			if len(b) > 1 {
+				b = append(b, ',')
 			}
+			b = append(jsontext.AppendString(b, k), ':')
+			b = jsontext.AppendString(b, v[0])
 		}
-		hs.Query = all
+		hs.Auth = string(append(b, '}'))
 	}
 	s.handshake = &hs
 	s.user.Store(c.User())
@@ -144,7 +146,7 @@ func (c *client) change(join, leave []string) error {
 		if _, id := hub.ParseID(name); id || name == "" {
 			continue
 		}
-		if c.flags&connected == 0 {
+		if c.flags&(connected|returning) == 0 {
 			c.prog.rooms = append(c.prog.rooms, name)
 			continue
 		}
@@ -154,7 +156,7 @@ func (c *client) change(join, leave []string) error {
 		if name == "" {
 			continue
 		}
-		if c.flags&connected == 0 {
+		if c.flags&(connected|returning) == 0 {
 			kept := c.prog.rooms[:0]
 			for _, r := range c.prog.rooms {
 				if r != name {
@@ -183,9 +185,9 @@ func (s *Socket) Emit(ctx context.Context, event string, args Args, volatile boo
 		if c.flags&left != 0 || volatile && !c.Ready() {
 			return
 		}
-		ordinal := c.Ordinal()
+		ordinal := s.room.cfg.Hub.Ordinal(s.loop)
 		if !volatile && c.codec.rec {
-			ordinal = c.Journal(e)
+			ordinal = c.Journal(hub.Missed{Emission: e})
 		}
 		unit := c.codec.AppendEmission(nil, e)
 		if c.codec.rec {

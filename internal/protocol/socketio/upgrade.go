@@ -86,8 +86,7 @@ func (p *probe) Message(op ws.Op, payload []byte) bool {
 	return false
 }
 
-// hand gives the connection to the session, as soon as what was sent to it is known to be written: a client may have
-// read and answered that before.
+// hand gives the connection to the session, as soon as what was sent to it is written: it may have been pinged.
 func (p *probe) hand() {
 	e := p.e
 	switch {
@@ -108,8 +107,8 @@ func (e *engine) upgraded() {
 		p.say(noopFrame)
 	}
 	e.socket.Start(e.room.socket, e, false)
-	if e.Held() {
-		e.socket.Pause()
+	if p.leaving != nil {
+		e.close(closeNormal, "", p.leaving)
 	}
 }
 
@@ -139,7 +138,10 @@ func (p *probe) Slow(*loop.Conn) ([]byte, time.Duration) { return nil, 0 }
 
 // Closed implements loop.Handler.
 func (p *probe) Closed(*loop.Conn, error) {
-	if p.e.poll.probe == p {
-		p.e.poll.probe = nil
+	if e := p.e; e.poll.probe == p {
+		e.poll.probe = nil
+		if e.poll.leaving != nil && e.polling() {
+			e.close(0, "", e.poll.leaving)
+		}
 	}
 }
