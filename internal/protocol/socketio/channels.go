@@ -37,7 +37,7 @@ type fields struct {
 }
 
 // command runs a command; false for what is none.
-func (c *client) command(name, args string, req request) bool {
+func (c *client) command(name string, arg jsontext.Value, req request) bool {
 	switch name {
 	case "subscribe", "unsubscribe", "client event", "whisper", "publish", "presence", "auth":
 	default:
@@ -45,7 +45,6 @@ func (c *client) command(name, args string, req request) bool {
 	}
 	var f fields
 	var err error
-	arg := jsontext.Value(first(args))
 	if _, isText := arg.Text(); isText {
 		f.channel = arg
 	} else {
@@ -91,10 +90,10 @@ func (c *client) command(name, args string, req request) bool {
 		if !strings.HasPrefix(event, "client-") {
 			event = "client-" + event
 		}
-		c.Whisper(channel, hub.Event{Name: event, Data: f.payload()}, req)
+		c.Whisper(channel, hub.Event{Name: event, Data: orNull(f.data)}, req)
 	case "publish":
 		event, _ := f.event.Text()
-		ev := &hub.Event{Name: event, Data: f.payload()}
+		ev := &hub.Event{Name: event, Data: orNull(f.data)}
 		if err := envelope.Metadata(ev, f.mid, f.except, strings.Clone); err != nil {
 			c.fail(req, channel, err)
 			return true
@@ -115,14 +114,6 @@ func (c *client) command(name, args string, req request) bool {
 		c.authenticate(&f, req)
 	}
 	return true
-}
-
-// payload is an event's data; one that is missing is null.
-func (f *fields) payload() string {
-	if f.data == "" {
-		return "null"
-	}
-	return string(f.data)
 }
 
 func (c *client) subscribe(channel string, f *fields, req request) {

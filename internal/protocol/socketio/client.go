@@ -460,32 +460,33 @@ func (c *client) say(name string, args func([]byte) []byte) {
 
 // event takes an event of the client.
 func (c *client) event(p *packet, blobs [][]byte) {
-	name, args := splitEvent(p.data)
+	name, ok := p.name.Text()
+	if !ok {
+		name = string(p.name) // a number
+	}
 	switch {
 	case c.prog != nil && c.prog.Handles(name):
-		c.toProgram(name, Args{args, blobs}, p)
-	case len(blobs) == 0 && c.command(name, args, request{id: p.id, wanted: p.hasID}):
-	case c.Deliver("", name, first(args), request{id: p.id, wanted: p.hasID, handler: true}):
+		c.toProgram(name, p, blobs)
+	case len(blobs) == 0 && c.command(name, p.arg, request{id: p.id, wanted: p.hasID}):
+	case c.Deliver("", name, orNull(p.arg), request{id: p.id, wanted: p.hasID, handler: true}):
 	case c.prog != nil:
-		c.toProgram(name, Args{args, blobs}, p)
+		c.toProgram(name, p, blobs)
 	default:
 		c.fail(request{id: p.id, wanted: p.hasID}, "", &hub.Error{Code: hub.Unknown, Message: fmt.Sprintf("nobody handles the event %.100q", name)})
 	}
 }
 
-// first is the first argument.
-func first(args string) string {
-	data := "null"
-	jsontext.Array(args, func(i int, v jsontext.Value) {
-		if i == 0 {
-			data = string(v)
-		}
-	})
-	return data
+// orNull is a value, or null where there is none.
+func orNull(v jsontext.Value) string {
+	if v == "" {
+		return "null"
+	}
+	return string(v)
 }
 
 // toProgram gives an event to the program, behind the client's earlier ones.
-func (c *client) toProgram(name string, args Args, p *packet) {
+func (c *client) toProgram(name string, p *packet, blobs [][]byte) {
+	_, args := splitEvent(p.data)
 	s := c.prog.socket
 	var answer func(Args)
 	if p.hasID {
@@ -500,7 +501,7 @@ func (c *client) toProgram(name string, args Args, p *packet) {
 		}
 	}
 	prog := c.prog
-	if !s.calls.push(func(ctx context.Context) { prog.Event(ctx, s, name, args, answer) }, false) {
+	if !s.calls.push(func(ctx context.Context) { prog.Event(ctx, s, name, Args{args, blobs}, answer) }, false) {
 		c.fail(request{id: p.id, wanted: p.hasID}, "", &hub.Error{Code: hub.Busy, Message: "the server is busy: try again later"})
 		return
 	}

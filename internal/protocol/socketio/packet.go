@@ -44,6 +44,9 @@ type packet struct {
 	hasID bool
 	blobs int    // attachments announced
 	data  string // JSON text as it came, without space around it; empty when there is none
+
+	// of events: the name, and the first argument, empty when there is none
+	name, arg jsontext.Value
 }
 
 // idLimit is what ids stay below: a client counts in float64.
@@ -113,14 +116,16 @@ func (p *packet) check(v4 bool) error {
 	var err error
 	switch p.kind {
 	case event, binaryEvent:
-		var name jsontext.Value
 		err = jsontext.Array(p.data, func(i int, v jsontext.Value) {
-			if i == 0 {
-				name = v
+			switch i {
+			case 0:
+				p.name = v
+			case 1:
+				p.arg = v
 			}
 		})
 		if err == nil {
-			err = checkName(name)
+			err = checkName(p.name)
 		}
 	case ack, binaryAck:
 		if !p.hasID {

@@ -19,24 +19,24 @@ func TestPacketsAreReadAsTheyAreWritten(t *testing.T) {
 		{`0/admin,{"sid":"oSO0"}`, packet{kind: connect, nsp: "/admin", data: `{"sid":"oSO0"}`}},
 		{`1`, packet{kind: disconnect, nsp: "/"}},
 		{`1/admin,`, packet{kind: disconnect, nsp: "/admin"}},
-		{`2["foo"]`, packet{kind: event, nsp: "/", data: `["foo"]`}},
-		{`2/admin,["bar"]`, packet{kind: event, nsp: "/admin", data: `["bar"]`}},
-		{`212["foo"]`, packet{kind: event, nsp: "/", id: 12, hasID: true, data: `["foo"]`}},
-		{`20["foo"]`, packet{kind: event, nsp: "/", hasID: true, data: `["foo"]`}},
-		{`29007199254740991["foo"]`, packet{kind: event, nsp: "/", id: 1<<53 - 1, hasID: true, data: `["foo"]`}},
+		{`2["foo"]`, packet{kind: event, nsp: "/", data: `["foo"]`, name: `"foo"`}},
+		{`2/admin,["bar"]`, packet{kind: event, nsp: "/admin", data: `["bar"]`, name: `"bar"`}},
+		{`212["foo"]`, packet{kind: event, nsp: "/", id: 12, hasID: true, data: `["foo"]`, name: `"foo"`}},
+		{`20["foo"]`, packet{kind: event, nsp: "/", hasID: true, data: `["foo"]`, name: `"foo"`}},
+		{`29007199254740991["foo"]`, packet{kind: event, nsp: "/", id: 1<<53 - 1, hasID: true, data: `["foo"]`, name: `"foo"`}},
 		{`3/admin,13["bar"]`, packet{kind: ack, nsp: "/admin", id: 13, hasID: true, data: `["bar"]`}},
 		{`30[]`, packet{kind: ack, nsp: "/", hasID: true, data: `[]`}},
 		{`4{"message":"Not authorized"}`, packet{kind: connectError, nsp: "/", data: `{"message":"Not authorized"}`}},
-		{`51-["baz",{"_placeholder":true,"num":0}]`, packet{kind: binaryEvent, nsp: "/", blobs: 1, data: `["baz",{"_placeholder":true,"num":0}]`}},
-		{`52-/admin,["baz",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`, packet{kind: binaryEvent, nsp: "/admin", blobs: 2, data: `["baz",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`}},
+		{`51-["baz",{"_placeholder":true,"num":0}]`, packet{kind: binaryEvent, nsp: "/", blobs: 1, data: `["baz",{"_placeholder":true,"num":0}]`, name: `"baz"`, arg: `{"_placeholder":true,"num":0}`}},
+		{`52-/admin,["baz",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`, packet{kind: binaryEvent, nsp: "/admin", blobs: 2, data: `["baz",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`, name: `"baz"`, arg: `{"_placeholder":true,"num":0}`}},
 		{`61-15["bar",{"_placeholder":true,"num":0}]`, packet{kind: binaryAck, nsp: "/", blobs: 1, id: 15, hasID: true, data: `["bar",{"_placeholder":true,"num":0}]`}},
-		{`50-["empty"]`, packet{kind: binaryEvent, nsp: "/", data: `["empty"]`}},
-		{`510-["ten"]`, packet{kind: binaryEvent, nsp: "/", blobs: 10, data: `["ten"]`}},
-		{`2[1,"a number as name"]`, packet{kind: event, nsp: "/", data: `[1,"a number as name"]`}},
-		{`2[-1.5e3]`, packet{kind: event, nsp: "/", data: `[-1.5e3]`}},
+		{`50-["empty"]`, packet{kind: binaryEvent, nsp: "/", data: `["empty"]`, name: `"empty"`}},
+		{`510-["ten"]`, packet{kind: binaryEvent, nsp: "/", blobs: 10, data: `["ten"]`, name: `"ten"`}},
+		{`2[1,"a number as name"]`, packet{kind: event, nsp: "/", data: `[1,"a number as name"]`, name: `1`, arg: `"a number as name"`}},
+		{`2[-1.5e3]`, packet{kind: event, nsp: "/", data: `[-1.5e3]`, name: `-1.5e3`}},
 		// A namespace may be no path, and "?" belongs to its name.
 		{`0/a b?c=d,`, packet{kind: connect, nsp: "/a b?c=d"}},
-		{`2/,["written all the same"]`, packet{kind: event, nsp: "/", data: `["written all the same"]`}},
+		{`2/,["written all the same"]`, packet{kind: event, nsp: "/", data: `["written all the same"]`, name: `"written all the same"`}},
 	} {
 		got, err := parse(tc.text, 10, false)
 		if err != nil || got != tc.want {
@@ -54,7 +54,7 @@ func TestPacketsAreReadAsTheyAreWritten(t *testing.T) {
 
 func TestSpaceAroundTheDataIsNotKept(t *testing.T) {
 	p, err := parse("2/admin,7 \t[\"a\"]\r\n", 0, false)
-	if want := (packet{kind: event, nsp: "/admin", id: 7, hasID: true, data: `["a"]`}); err != nil || p != want {
+	if want := (packet{kind: event, nsp: "/admin", id: 7, hasID: true, data: `["a"]`, name: `"a"`}); err != nil || p != want {
 		t.Errorf("got %+v, %v", p, err)
 	}
 }
@@ -69,7 +69,7 @@ func TestPacketsOfProtocol4(t *testing.T) {
 		{`0/?token=x,`, packet{kind: connect, nsp: "/", query: "token=x"}},
 		{`0/admin?token=x`, packet{kind: connect, nsp: "/admin", query: "token=x"}},
 		{`1/admin`, packet{kind: disconnect, nsp: "/admin"}},
-		{`2/admin,7["a",1]`, packet{kind: event, nsp: "/admin", id: 7, hasID: true, data: `["a",1]`}},
+		{`2/admin,7["a",1]`, packet{kind: event, nsp: "/admin", id: 7, hasID: true, data: `["a",1]`, name: `"a"`, arg: `1`}},
 		{`4"Not authorized"`, packet{kind: connectError, nsp: "/", data: `"Not authorized"`}},
 		{`4/admin,{"code":1}`, packet{kind: connectError, nsp: "/admin", data: `{"code":1}`}},
 	} {
