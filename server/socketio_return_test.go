@@ -13,7 +13,7 @@ import (
 	io "github.com/stacksjs/realtime-go/socketio"
 )
 
-var offsetOf = regexp.MustCompile(`^4[25](?:\d+-)?(/a,)?\[.*,"([0-9a-f]{8}\.[0-9a-f]{12})"\]$`)
+var offsetOf = regexp.MustCompile(`^4[25](?:\d+-)?(/a,)?\[.*,"([0-9a-f]{8}\.[0-9a-f]{14})"\]$`)
 
 // returner is a client in two namespaces that goes and comes back.
 type returner struct {

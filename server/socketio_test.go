@@ -130,7 +130,7 @@ func (p *sioPeer) subscribe(channel string) {
 
 // withOffset is an event's packet with the offset that ends events where clients can come back.
 func withOffset(packet string) *regexp.Regexp {
-	return regexp.MustCompile("^" + regexp.QuoteMeta(strings.TrimSuffix(packet, "]")) + `,"([0-9a-f]{8}\.[0-9a-f]{12})"\]$`)
+	return regexp.MustCompile("^" + regexp.QuoteMeta(strings.TrimSuffix(packet, "]")) + `,"([0-9a-f]{8}\.[0-9a-f]{14})"\]$`)
 }
 
 // wantEvent reads an event, given without its offset, which is returned.
