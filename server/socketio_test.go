@@ -31,6 +31,7 @@ type sioPeer struct {
 func (s *live) openSIO(query string) *sioPeer {
 	s.t.Helper()
 	p := &sioPeer{raw: s.upgraded(overWebSocket + query)}
+	p.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	if got := p.next(); !strings.HasPrefix(got, `0{"sid":"`) || !strings.HasSuffix(got, `"upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}`) {
 		s.t.Fatalf("the session begins with %s", got)
 	}
@@ -129,7 +130,7 @@ func (p *sioPeer) subscribe(channel string) {
 
 // withOffset is an event's packet with the offset that ends events where clients can come back.
 func withOffset(packet string) *regexp.Regexp {
-	return regexp.MustCompile("^" + regexp.QuoteMeta(strings.TrimSuffix(packet, "]")) + `,"([0-9a-f]{8}\.[0-9a-f]{12})"\]$`)
+	return regexp.MustCompile("^" + regexp.QuoteMeta(strings.TrimSuffix(packet, "]")) + `,"([0-9a-f]{8}\.[0-9a-f]{14})"\]$`)
 }
 
 // wantEvent reads an event, given without its offset, which is returned.
@@ -303,7 +304,17 @@ func (p *sioPoller) wantGone() {
 func (p *sioPoller) probe() *sioPeer {
 	p.t.Helper()
 	c := &sioPeer{raw: p.s.upgraded(overWebSocket + "&sid=" + p.sid)}
+	c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	c.say("2probe")
 	c.want("3probe")
 	return c
+}
+
+// packet is next with what it fails for.
+func (p *sioPeer) packet() (string, error) {
+	op, b, err := p.read()
+	if err == nil && op != ws.OpText {
+		err = fmt.Errorf("a frame %d %q", op, b)
+	}
+	return string(b), err
 }

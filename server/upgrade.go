@@ -413,7 +413,12 @@ func (f *front) Data(_ *loop.Conn, b []byte) int {
 	f.Pause() // what follows the request waits for its answer
 	l := f.Conn.Loop()
 	if !f.srv.auth.MustWait(r, r.URL.Query().Get("token")) {
-		f.answer(f.srv.admit(context.Background(), r))
+		h, no := f.srv.admit(context.Background(), r)
+		if no == nil && h.loop() != nil && h.loop() != l { // what follows the request is kept when this has returned, and goes along
+			l.Post(loop.Func(func(*loop.Loop) { f.answer(h, nil) }), 0)
+			return n - had
+		}
+		f.answer(h, no)
 		return n - had
 	}
 	go func() {

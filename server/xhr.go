@@ -208,8 +208,11 @@ func (s *Server) sendXHR(w http.ResponseWriter, r *http.Request, x *xhr) {
 func (s *Server) body(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	c := http.NewResponseController(w)
 	c.SetReadDeadline(time.Now().Add(s.cfg.Limits.Handshake))
-	defer c.SetReadDeadline(time.Time{}) // it, or that of the program's http.Server, would end the wait for an answer too
-	return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err == nil { // of a body that is not whole, net/http reads the rest, for which it has no deadline of its own
+		c.SetReadDeadline(time.Time{}) // it, or that of the program's http.Server, would end the wait for an answer too
+	}
+	return b, err
 }
 
 func refuseBody(w http.ResponseWriter, err error) {

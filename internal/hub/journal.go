@@ -39,6 +39,7 @@ type entry struct {
 const (
 	journalBytes = 16 << 20 // of what one loop's journal refers to
 	entryBytes   = 128      // of one entry itself
+	savedClients = 100_000  // of one loop: connections that come and go at once must not fill the memory
 )
 
 // enter adds what has been delivered, and returns its ordinal.
@@ -195,11 +196,11 @@ type savedRoom struct {
 
 const forever = ^uint64(0)
 
-// Save keeps what the client is for Config.Recovery, so that it can come back. The session calls it from its connection's
-// Closed, before Remove.
+// Save keeps what the client is for Config.Recovery, so that it can come back; not if very many are away already. The
+// session calls it from its connection's Closed, before Remove.
 func (c *Client) Save(data any) {
 	b, h := c.branch, c.hub
-	if h == nil || h.cfg.Recovery <= 0 || c.gone {
+	if h == nil || h.cfg.Recovery <= 0 || c.gone || len(b.saved) >= savedClients {
 		return
 	}
 	s := &Saved{

@@ -64,7 +64,7 @@ func (p *packet) credentials() (c credentials) {
 func (e *engine) connect(p packet) {
 	prog, exists := e.room.program(p.nsp)
 	refuse := func(message, data string) {
-		c := e.room.codecOf(codec{nsp: p.nsp, eio3: e.flags&eio3 != 0})
+		c := &codec{nsp: p.nsp, eio3: e.flags&eio3 != 0}
 		e.socket.Send(c.appendPacket(nil, connectError, c.refusal(message, data)))
 	}
 	n := 0

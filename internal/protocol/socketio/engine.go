@@ -357,6 +357,8 @@ func (e *engine) resume() {
 	if e.holds--; e.holds > 0 {
 		return
 	}
+	// A sign of life may be among what was not read.
+	e.due = max(e.due, e.now()+e.room.cfg.PingTimeout.Milliseconds())
 	if e.poll != nil {
 		e.poll.goOn(e) // what came before goes first
 	}
@@ -386,14 +388,21 @@ func (e *engine) schedule() {
 func (e *engine) Expire(now time.Time) time.Time {
 	ms := now.UnixMilli()
 	if e.due <= ms {
-		if e.flags&(pinged|eio3) != 0 {
+		switch {
+		case e.flags&(pinged|eio3) == 0:
+			e.flags |= pinged
+			e.due = ms + e.room.cfg.PingTimeout.Milliseconds()
+			e.sent = e.room.cfg.Hub.Ordinal(e.socket.Loop())
+			e.socket.Send(pingFrame)
+		case !e.Held():
 			e.close(closeNormal, "ping timeout", errPing)
 			return time.Time{}
+		default: // nobody reads what it says
+			e.due = ms + e.room.cfg.PingInterval.Milliseconds()
+			if e.flags&eio3 == 0 { // it must not take us for dead
+				e.socket.Send(pingFrame)
+			}
 		}
-		e.flags |= pinged
-		e.due = ms + e.room.cfg.PingTimeout.Milliseconds()
-		e.sent = e.room.cfg.Hub.Ordinal(e.socket.Loop())
-		e.socket.Send(pingFrame)
 	}
 	next := e.due
 	if e.by > 0 {

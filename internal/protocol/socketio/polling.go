@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -25,7 +26,7 @@ type polling struct {
 	sid     string
 	addr    string // of the peer's first request
 	query   Query
-	posting atomic.Bool // a POST is under way
+	posting atomic.Bool // a POST is under way, or its packets wait to be taken
 
 	// owned by the loop
 	get       *get     // that waits for something to be said
@@ -47,6 +48,7 @@ type get struct {
 type body struct {
 	packets []polled
 	done    chan struct{} // closed when all have been taken
+	refused bool          // before done is closed: none was
 }
 
 type polled struct {
@@ -191,8 +193,7 @@ func (p *polling) closed(e *engine) {
 		p.probe = nil
 	}
 	if p.body != nil {
-		close(p.body.done)
-		p.body = nil
+		p.took()
 	}
 	if p.finishing {
 		return
@@ -206,8 +207,7 @@ func (p *polling) closed(e *engine) {
 // speak answers a GET with what comes for it.
 func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error {
 	p := e.poll
-	c := http.NewResponseController(w)
-	c.SetWriteDeadline(time.Time{}) // the program's http.Server may have one for its own handlers
+	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // the program's http.Server may have one for its own handlers
 	var frames []byte
 	select {
 	case f, ok := <-g.frames:
@@ -229,13 +229,7 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 	}
 	b, kind, err := p.encode(frames)
 	if err == nil {
-		c.SetWriteDeadline(time.Now().Add(writeTime))
-		defer c.SetWriteDeadline(time.Time{})
-		h := w.Header()
-		h.Set("Content-Type", kind)
-		h.Set("Content-Length", strconv.Itoa(len(b)))
-		h.Set("Cache-Control", "no-store")
-		_, err = w.Write(b)
+		err = respond(w, kind, b)
 	}
 	if err != nil {
 		e.onLoop(p.loop, func() { p.lose(e) })
@@ -253,6 +247,25 @@ func (p *polling) lose(e *engine) {
 
 // writeTime is what a client gets to read a response.
 const writeTime = 30 * time.Second
+
+// respond writes a response. It is flushed while there is a deadline: net/http has none when it does that later.
+func respond(w http.ResponseWriter, kind string, b []byte) error {
+	c := http.NewResponseController(w)
+	c.SetWriteDeadline(time.Now().Add(writeTime))
+	defer c.SetWriteDeadline(time.Time{})
+	h := w.Header()
+	h.Set("Content-Type", kind)
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	h.Set("Cache-Control", "no-store")
+	_, err := w.Write(b)
+	if err == nil {
+		err = c.Flush()
+	}
+	if errors.Is(err, http.ErrNotSupported) { // some middleware hides it
+		return nil
+	}
+	return err
+}
 
 const plainText = "text/plain; charset=UTF-8"
 
@@ -291,7 +304,12 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 		})
 		return ErrRequest
 	}
-	defer p.posting.Store(false)
+	handed := false // to the loop
+	defer func() {
+		if !handed {
+			p.posting.Store(false)
+		}
+	}()
 	kind := req.Header.Get("Content-Type")
 	binary := kind == "application/octet-stream"
 	if binary && !p.query.EIO3 {
@@ -305,6 +323,10 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 			return nil
 		}
 		e.onLoop(p.loop, func() { e.socket.Abort(io.ErrUnexpectedEOF) })
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			http.Error(w, "the body did not arrive in time", http.StatusRequestTimeout)
+			return nil
+		}
 		return ErrRequest
 	}
 	in := &body{done: make(chan struct{})}
@@ -324,15 +346,14 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 		e.fail(p, err.Error())
 		return ErrRequest
 	}
-	refused := false
-	if !e.onLoop(p.loop, func() {
-		if refused = !e.polling() || e.flags&over != 0; refused {
-			close(in.done)
+	if handed = e.onLoop(p.loop, func() {
+		p.body = in
+		if in.refused = !e.polling() || e.flags&over != 0; in.refused {
+			p.took()
 			return
 		}
-		p.body = in
 		p.goOn(e)
-	}) {
+	}); !handed {
 		return errSID
 	}
 	select {
@@ -340,15 +361,18 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 	case <-req.Context().Done():
 		return nil
 	}
-	if refused {
+	if in.refused {
 		return ErrRequest
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html")
-	h.Set("Content-Length", "2")
-	h.Set("Cache-Control", "no-store")
-	io.WriteString(w, "ok")
+	respond(w, "text/html", []byte("ok"))
 	return nil
+}
+
+// took ends a POST: the client may make the next one.
+func (p *polling) took() {
+	p.posting.Store(false)
+	close(p.body.done)
+	p.body = nil
 }
 
 func (e *engine) fail(p *polling, what string) {
@@ -364,8 +388,7 @@ func (p *polling) goOn(e *engine) {
 	for p.body != nil && !e.Held() && e.flags&over == 0 {
 		in := p.body
 		if len(in.packets) == 0 {
-			p.body = nil
-			close(in.done)
+			p.took()
 			return
 		}
 		x := in.packets[0]

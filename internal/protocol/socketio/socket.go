@@ -302,12 +302,13 @@ func (t *Target) emission() *hub.Emission {
 }
 
 // EmitAck is Emit that waits, until ctx ends, for the acknowledgements of all sockets it went to, and says how many those
-// were. Sockets that end meanwhile are not waited for.
+// were. Sockets that end meanwhile are not waited for; if one cannot be asked for another reason, that is the error.
 func (r *Room) EmitAck(ctx context.Context, t Target, event string, args Args) (replies []Reply, asked int, err error) {
 	id := r.ackIDs.Add(1)
 	var mu sync.Mutex // guards the results, and what follows
 	open, loops := 0, len(r.cfg.Loops)
 	var waiting []*client
+	var unasked error
 	all := make(chan struct{})
 	check := func() {
 		if open == 0 && loops == 0 {
@@ -328,8 +329,12 @@ func (r *Room) EmitAck(ctx context.Context, t Target, event string, args Args) (
 			c.await(id, func(a *Args, err error) {
 				mu.Lock()
 				defer mu.Unlock()
-				if open--; err == nil {
+				open--
+				switch {
+				case err == nil:
 					replies = append(replies, Reply{c.prog.socket, *a})
+				case err != ErrDisconnected:
+					unasked = err
 				}
 				check()
 			})
@@ -354,6 +359,9 @@ func (r *Room) EmitAck(ctx context.Context, t Target, event string, args Args) (
 		for _, c := range waiting {
 			c.prog.socket.onLoop(func() { delete(c.prog.acks, id) })
 		}
+	}
+	if err == nil {
+		err = unasked
 	}
 	return append([]Reply(nil), replies...), asked, err
 }

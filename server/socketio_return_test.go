@@ -1,0 +1,158 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	io "github.com/stacksjs/realtime-go/socketio"
+)
+
+var offsetOf = regexp.MustCompile(`^4[25](?:\d+-)?(/a,)?\[.*,"([0-9a-f]{8}\.[0-9a-f]{14})"\]$`)
+
+// returner is a client in two namespaces that goes and comes back.
+type returner struct {
+	ears
+	s       *live
+	ids     [2]string
+	pids    [2]string
+	offsets [2]string
+	in      int // namespaces it is in again
+}
+
+// place tells the namespaces apart.
+func (r *returner) place(nsp string) int {
+	if nsp != "" {
+		return 1
+	}
+	return 0
+}
+
+func (r *returner) connects() []string {
+	var out []string
+	for i, nsp := range []string{"", "/a,"} {
+		auth := ""
+		if r.pids[i] != "" {
+			auth = `{"pid":"` + r.pids[i] + `"`
+			if r.offsets[i] != "" {
+				auth += `,"offset":"` + r.offsets[i] + `"`
+			}
+			auth += "}"
+		}
+		out = append(out, "40"+nsp+auth)
+	}
+	return out
+}
+
+func (r *returner) take(text string) error {
+	if m := welcomed.FindStringSubmatch(text); m != nil {
+		i := r.place(m[1])
+		if r.ids[i] != "" && (m[2] != r.ids[i] || m[3] != r.pids[i]) {
+			return fmt.Errorf("it comes back as %s, and was %s", text, r.ids[i])
+		}
+		if r.in&(1<<i) != 0 {
+			return fmt.Errorf("it is let in twice: %s", text)
+		}
+		r.in |= 1 << i
+		r.ids[i], r.pids[i] = m[2], m[3]
+		return nil
+	}
+	if m := offsetOf.FindStringSubmatch(text); m != nil {
+		if i := r.place(m[1]); r.in&(1<<i) == 0 {
+			return fmt.Errorf("%s comes before it is let in", text)
+		} else {
+			r.offsets[i] = m[2]
+		}
+	}
+	return r.packet(text)
+}
+
+// overWebSocket is in both namespaces until it has heard some more events.
+func (r *returner) overWebSocket(enough int) error {
+	p := r.s.openSIO("")
+	p.say(r.connects()...)
+	for from := r.heard; r.heard < from+enough || r.in < 3; {
+		text, err := p.packet()
+		if err == nil {
+			err = r.take(text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	p.reset()
+	return nil
+}
+
+func (r *returner) overPolling(enough int) error {
+	p := r.s.openPoller("")
+	defer p.web.CloseIdleConnections()
+	p.say(r.connects()...)
+	for from := r.heard; r.heard < from+enough || r.in < 3; {
+		status, body, err := p.do(context.Background(), http.MethodGet, "")
+		if err != nil || status != http.StatusOK {
+			return fmt.Errorf("a GET is answered with %d %s, %v", status, body, err)
+		}
+		for text := range strings.SplitSeq(body, "\x1e") {
+			if err := r.take(text); err != nil {
+				return err
+			}
+		}
+	}
+	if enough%2 == 0 { // what these are answered with, nobody gets
+		p.giveUp()
+		p.giveUp()
+	}
+	p.do(context.Background(), http.MethodPost, "1")
+	return nil
+}
+
+// Two namespaces of one connection come back at the same time, under fire, on either transport: each client is who it
+// was, and its events are whole and in order.
+func TestTwoNamespacesComeBackUnderFire(t *testing.T) {
+	times := 150
+	if testing.Short() {
+		times = 40
+	}
+	for _, tr := range []transport{loops, portable} {
+		t.Run(string(tr), func(t *testing.T) {
+			say := io.New(io.Options{Logger: quiet()})
+			for _, name := range []string{"/", "/a"} {
+				say.Namespace(name).OnConnect(func(ctx context.Context, s *io.Socket) error { return s.Join(ctx, "room") })
+			}
+			s := startOn(t, tr, Config{IO: say, Loops: 2})
+			ctx, stop := context.WithCancel(t.Context())
+			var fire sync.WaitGroup
+			defer fire.Wait()
+			defer stop()
+			for _, name := range []string{"/", "/a"} {
+				fire.Go(func() {
+					for n := 0; ctx.Err() == nil; n++ {
+						if err := say.Of(name).To("room").Emit(ctx, "e", name, n); err != nil && ctx.Err() == nil {
+							t.Error(err)
+						}
+						time.Sleep(200 * time.Microsecond) // the rate of fire
+					}
+				})
+			}
+			r := &returner{s: s}
+			for i := range times {
+				r.in = 0
+				stay := r.overWebSocket
+				if i%2 == 1 {
+					stay = r.overPolling
+				}
+				if err := stay(1 + i%7); err != nil {
+					t.Fatalf("stay %d: %v", i, err)
+				}
+				eventually(t, "it is seen that the client has gone", func() bool { return s.entered() == 0 })
+			}
+			t.Logf("%d events in %d stays", r.heard, times)
+		})
+	}
+}
