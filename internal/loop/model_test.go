@@ -17,8 +17,9 @@ import (
 	"github.com/stacksjs/realtime-go/internal/modeltest"
 )
 
-// TestModel lets chance join, leave, publish with exclusions, reply, shut and abort on two loops, and compares what
-// each connection receives, byte for byte, with a model that knows neither turns nor logs nor queues.
+// TestModel lets chance join, leave, publish with exclusions, reply, cork, shut and abort on two loops, take from parked
+// connections and give them a transport, and compares what each connection receives, byte for byte, with a model that
+// knows neither turns nor logs nor queues.
 func TestModel(t *testing.T) {
 	s := modeltest.Seed(t)
 	steps := 3000
@@ -75,6 +76,9 @@ func TestModel(t *testing.T) {
 				}
 			}
 			for _, c := range slices.Clone(l.open) {
+				for c.corks > 0 {
+					l.uncork(c)
+				}
 				if c.young > 0 || c.mark != 0 || c.flags&flagMerge != 0 {
 					t.Errorf("a connection at rest has young %d, mark %d, flags %b", c.young, c.mark, c.flags)
 				}
@@ -86,7 +90,7 @@ func TestModel(t *testing.T) {
 	for _, l := range w.loops {
 		l.Stop()
 	}
-	t.Logf("%d connections received %d units", w.conns, w.received)
+	t.Logf("%d connections received %d units; %d were parked, %d of them taken over, and %d corks taken back", w.conns, w.received, w.parked.Load(), w.tookOver.Load(), w.uncorked.Load())
 }
 
 const modelGroups = 6
@@ -102,6 +106,8 @@ type world struct {
 	readers         sync.WaitGroup
 	resultMu        sync.Mutex
 	conns, received int // guarded by resultMu
+
+	parked, tookOver, uncorked atomic.Int64
 }
 
 // side is one loop of the world; its goroutine owns everything in it.
@@ -131,6 +137,22 @@ type modelConn struct {
 	want []string
 	fate fate
 	done chan struct{} // closed when want is complete
+
+	corks  int
+	corked int     // how much of want there was when it was corked
+	firsts []first // what is to go before what was held back
+
+	parker    bool
+	asks      bool            // it takes what is queued at once
+	taken     strings.Builder // while it was parked
+	finishing bool
+	old       *end // the transport that it is about to get
+	peer      net.Conn
+}
+
+type first struct {
+	text   string
+	before int // of want
 }
 
 type fate uint8
@@ -208,13 +230,81 @@ func (l *side) step() {
 			c.in[i] = since
 			l.reply(c)
 		}
-	case x < 95:
+	case x < 74:
 		l.reply(c)
+	case x < 80:
+		if c.Cork() {
+			if c.corks++; c.corks == 1 {
+				c.corked = len(c.want)
+			}
+		}
+	case x < 86:
+		if c.corks > 0 {
+			l.uncork(c)
+		}
+	case x < 95:
+		switch {
+		case !c.parker:
+			l.reply(c)
+		case c.old != nil || x < 90:
+			l.takeOver(c)
+		default:
+			c.taken.Write(c.Take())
+		}
 	case x < 99:
 		l.shut(c)
 	default:
 		c.fate = isAborted
 		c.Abort(nil)
+	}
+}
+
+func (l *side) uncork(c *modelConn) {
+	c.corks--
+	f := first{before: c.corked}
+	if l.rand.IntN(4) > 0 {
+		f.text = fmt.Sprintf("first %d %s\n", len(c.firsts), strings.Repeat("f", l.rand.IntN(40)))
+		c.firsts = append(c.firsts, f)
+	}
+	l.world.uncorked.Add(1)
+	c.Uncork([]byte(f.text))
+}
+
+// takeOver gives a parked connection a transport, or begins to.
+func (l *side) takeOver(c *modelConn) {
+	if c.old == nil {
+		c.old = &end{closed: make(chan error, 2)}
+		c.peer = l.transport(&c.old.Conn, c.old)
+		if l.rand.IntN(2) == 0 {
+			c.old.Send([]byte("hello\n"))
+			return
+		}
+	}
+	if !c.TakeOver(&c.old.Conn, c) {
+		if l.rand.IntN(8) == 0 { // it waits for its peer, who does not read before
+			c.old.Abort(nil)
+			c.peer.Close()
+			c.old = nil
+		}
+		return
+	}
+	c.parker, c.old = false, nil
+	l.world.tookOver.Add(1)
+	l.listen(c, c.peer)
+}
+
+// over is the end: nothing more is taken.
+func (c *modelConn) over() {
+	if c.parker {
+		c.side.world.readers.Go(func() { c.compare(nil) })
+	}
+	close(c.done)
+}
+
+// Queued implements Parker.
+func (c *modelConn) Queued(*Conn) {
+	if c.asks {
+		c.taken.Write(c.Take())
 	}
 }
 
@@ -226,6 +316,12 @@ func (l *side) reply(c *modelConn) {
 
 func (l *side) shut(c *modelConn) {
 	c.fate = isShut
+	if c.parker {
+		c.finishing = true
+		c.taken.Write(c.Finish(nil))
+		c.over()
+		return
+	}
 	c.want = append(c.want, "last\n")
 	c.Shut([]byte("last\n"), nil, 1000*time.Hour)
 }
@@ -239,9 +335,26 @@ func (l *side) connect() {
 		if c.fate == isOpen {
 			l.t.Errorf("connection %d ended: %v", c.id, err)
 		}
-		close(c.done)
+		if c.old != nil {
+			c.old.Abort(nil)
+			c.peer.Close()
+		}
+		if !c.finishing {
+			c.over()
+		}
 	}
-	var peer net.Conn
+	l.open = append(l.open, c)
+	if l.rand.IntN(4) == 0 {
+		l.world.parked.Add(1)
+		c.parker, c.asks = true, l.rand.IntN(2) == 0
+		l.AttachParked(&c.Conn, c)
+		return
+	}
+	l.listen(c, l.transport(&c.Conn, c))
+}
+
+// transport attaches a connection, and returns its peer.
+func (l *side) transport(c *Conn, h Handler) (peer net.Conn) {
 	if hasDescriptors && l.socket && l.rand.IntN(3) > 0 {
 		sndbuf := 0
 		if l.rand.IntN(2) == 0 {
@@ -249,15 +362,17 @@ func (l *side) connect() {
 		}
 		var fd int
 		fd, peer = socketPair(l.t, sndbuf)
-		if err := l.Attach(&c.Conn, c, fd, nil); err != nil {
+		if err := l.Attach(c, h, fd, nil); err != nil {
 			l.t.Error(err)
 		}
-	} else {
-		var here net.Conn
-		here, peer = net.Pipe()
-		l.AttachPump(&c.Conn, c, here, nil)
+		return peer
 	}
-	l.open = append(l.open, c)
+	here, peer := net.Pipe()
+	l.AttachPump(c, h, here, nil)
+	return peer
+}
+
+func (l *side) listen(c *modelConn, peer net.Conn) {
 	size := 1 + l.rand.IntN(8192)
 	l.world.readers.Go(func() { c.receive(peer, size) })
 }
@@ -265,7 +380,6 @@ func (l *side) connect() {
 // receive reads all and compares.
 func (c *modelConn) receive(peer net.Conn, size int) {
 	defer peer.Close()
-	t := c.side.world.t
 	peer.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	r := bufio.NewReaderSize(peer, size)
 	var got []string
@@ -283,6 +397,34 @@ func (c *modelConn) receive(peer net.Conn, size int) {
 		got = append(got, line)
 	}
 	<-c.done
+	if len(got) > 0 && got[0] == "hello\n" { // said before the connection was taken over
+		got = got[1:]
+	}
+	c.compare(got)
+}
+
+// compare looks at what was taken and what was received then.
+func (c *modelConn) compare(got []string) {
+	t := c.side.world.t
+	lines := strings.SplitAfter(c.taken.String(), "\n")
+	got = append(lines[:len(lines)-1], got...)
+	var rest []string
+	n := 0
+	for _, text := range got {
+		if !strings.HasPrefix(text, "first ") {
+			rest = append(rest, text)
+			continue
+		}
+		if n == len(c.firsts) || text != c.firsts[n].text || len(rest) > c.firsts[n].before {
+			t.Errorf("connection %d got %.60q behind %d units; of what goes first, and before how many, it had got %d of %v", c.id, text, len(rest), n, c.firsts)
+			return
+		}
+		n++
+	}
+	if n < len(c.firsts) && c.fate != isAborted {
+		t.Errorf("connection %d got %d of %v", c.id, n, c.firsts)
+	}
+	got = rest
 	want := c.want
 	if c.fate == isAborted {
 		want = want[:min(len(want), len(got))]

@@ -20,7 +20,7 @@ func (l *Loop) AttachParked(c *Conn, h Parker) {
 
 // Take removes everything that waits for a parked connection, whole units, and returns it; nil when there is nothing.
 func (c *Conn) Take() []byte {
-	if c.x == nil || c.x.corks > 0 || c.x.queue.bytes == 0 {
+	if c.x == nil || !c.x.parked || c.x.corks > 0 || c.x.queue.bytes == 0 {
 		return nil
 	}
 	b := c.x.queue.all()
