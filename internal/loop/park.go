@@ -103,10 +103,17 @@ func (q *queue) behind(hand *queue) {
 // Cork holds back what is sent to c until as many calls of Uncork. It reports false, and does nothing, while a transport
 // has not taken what was sent before.
 func (c *Conn) Cork() bool {
-	if c.Closing() || c.x != nil && c.x.corks == 0 && !c.x.parked && c.x.queue.waiting() > 0 {
+	if c.Closing() {
 		return false
 	}
-	c.extra().corks++
+	x := c.extra()
+	if x.corks == 0 && x.queue.waiting() > 0 {
+		if !x.parked {
+			return false
+		}
+		x.first, x.queue = x.queue.all(), queue{} // which goes first, since it came first
+	}
+	x.corks++
 	return true
 }
 
