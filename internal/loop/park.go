@@ -78,10 +78,6 @@ func (c *Conn) TakeOver(old *Conn, h Handler) bool {
 	}
 	old.flags |= flagClosed
 	old.fd, old.x = -1, nil
-	if old.flags&flagPaused != 0 && c.flags&flagPaused == 0 {
-		c.flags |= flagPaused
-		c.Resume()
-	}
 	if c.armed = 0; c.deadline != 0 {
 		c.arm() // the wheel knew it by its former slot
 	}

@@ -14,7 +14,7 @@ type probe struct {
 	e      *engine
 	reader ws.Reader
 	heard  bool // the client's 2probe
-	ended  bool // and its 5
+	moved  bool // the session has the connection now
 }
 
 // Probe is a place for a WebSocket that names a session.
@@ -55,7 +55,7 @@ func (p *probe) bye(text string) {
 func (p *probe) Data(_ *loop.Conn, b []byte) int {
 	n, err := p.reader.Feed(&p.e.room.socket.Plain, b, p)
 	switch {
-	case p.ended:
+	case p.moved:
 		return n // the rest is the session's
 	case err != nil:
 		p.Abort(err)
@@ -76,27 +76,13 @@ func (p *probe) Message(op ws.Op, payload []byte) bool {
 			e.poll.say(noopFrame)
 		}
 		return true
-	case op == ws.OpText && text == "5" && p.heard:
-		p.ended = true
-		p.Pause()
-		p.hand()
+	case op == ws.OpText && text == "5" && p.heard && e.socket.TakeOver(&p.Conn, &e.socket):
+		p.moved = true
+		e.upgraded()
 	default:
 		p.bye("a probe begins with 2probe and ends with 5")
 	}
 	return false
-}
-
-// hand gives the connection to the session, as soon as what was sent to it is written: it may have been pinged.
-func (p *probe) hand() {
-	e := p.e
-	switch {
-	case e.poll.probe != p: // it has ended meanwhile
-	case e.socket.TakeOver(&p.Conn, &e.socket):
-		e.upgraded()
-	case p.Queued() > 0: // Drained is to come
-	default:
-		e.onLoop(e.poll.loop, p.hand)
-	}
 }
 
 // upgraded goes on with the WebSocket.
@@ -127,11 +113,7 @@ func (p *probe) Control(op ws.Op, payload []byte) bool {
 func (p *probe) Timeout(*loop.Conn) { p.bye("the upgrade took too long") }
 
 // Drained implements loop.Handler.
-func (p *probe) Drained(*loop.Conn, []loop.Dropped) {
-	if p.ended {
-		p.hand()
-	}
-}
+func (p *probe) Drained(*loop.Conn, []loop.Dropped) {}
 
 // Slow implements loop.Handler.
 func (p *probe) Slow(*loop.Conn) ([]byte, time.Duration) { return nil, 0 }
