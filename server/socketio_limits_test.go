@@ -475,3 +475,36 @@ func TestManyClientsThatAreRefusedLeaveNothing(t *testing.T) {
 		t.Errorf("%d sockets are left, %v", len(sockets), err)
 	}
 }
+
+// A POST whose packets wait behind the program is given up: they are taken all the same, and nothing takes their place.
+func TestAPostThatIsGivenUpWhileItsPacketsWait(t *testing.T) {
+	const n = 200 // more than may wait
+	open := make(chan struct{})
+	heard := make(chan int, n+1)
+	say := io.New(io.Options{Logger: quiet()})
+	io.On(say.Namespace("/"), "e", func(_ context.Context, _ *io.Socket, i int) (struct{}, error) {
+		<-open
+		heard <- i
+		return struct{}{}, nil
+	})
+	s := start(t, Config{IO: say, Loops: 1, SocketIO: SocketIOConfig{Recovery: -1}})
+	p := s.dialPoller("")
+	var packets []string
+	for i := range n {
+		packets = append(packets, fmt.Sprintf(`42["e",%d]`, i))
+	}
+	body := strings.Join(packets, "\x1e")
+	p.slowBody(len(body), body).Close()
+	// The WebSocket that the session gets meanwhile comes behind them.
+	c := p.probe()
+	p.want("6")
+	c.say("5", fmt.Sprintf(`427["e",%d]`, n))
+	s.rounds()
+	close(open)
+	c.want("437[]")
+	for i := range n {
+		if got := <-heard; got != i {
+			t.Fatalf("event %d is %d", i, got)
+		}
+	}
+}

@@ -154,15 +154,27 @@ type sioPoller struct {
 	got           []string // packets that came and were not asked for yet
 }
 
+// http is where the server is found.
+func (s *live) http() string {
+	if s.tls != nil {
+		return "https://" + s.addr
+	}
+	return "http://" + s.addr
+}
+
+// web is a client of its own connections.
+func (s *live) web() *http.Client {
+	tr := &http.Transport{MaxIdleConnsPerHost: 4}
+	if s.tls != nil {
+		tr.TLSClientConfig = s.tls.Clone()
+	}
+	return &http.Client{Transport: tr, Timeout: time.Minute}
+}
+
 // openPoller opens a session that is in no namespace yet.
 func (s *live) openPoller(query string) *sioPoller {
 	s.t.Helper()
-	scheme := "http"
-	tr := &http.Transport{MaxIdleConnsPerHost: 4}
-	if s.tls != nil {
-		scheme, tr.TLSClientConfig = "https", s.tls.Clone()
-	}
-	p := &sioPoller{t: s.t, s: s, web: &http.Client{Transport: tr, Timeout: 60 * time.Second}, url: scheme + "://" + s.addr + overPolling + query}
+	p := &sioPoller{t: s.t, s: s, web: s.web(), url: s.http() + overPolling + query}
 	s.t.Cleanup(p.web.CloseIdleConnections)
 	status, body := p.get()
 	var open struct{ SID string }

@@ -34,6 +34,7 @@ type programmed struct {
 	early  []byte                        // units sent before it was connected
 	rooms  []string                      // joined before
 	acks   map[uint64]func(*Args, error) // wanted of the client
+	ended  string                        // why it has; empty: it has not
 }
 
 // credentials are what a client sends with CONNECT.
@@ -172,16 +173,22 @@ func (c *client) asked(done func(error)) {
 	s := c.prog.socket
 	s.user.Store(c.User())
 	ok := s.calls.push(func(ctx context.Context) {
-		err := connectSafely(ctx, c.prog.Program, s)
-		s.onLoop(func() {
-			if c.flags&left != 0 {
+		p := c.prog
+		err := connectSafely(ctx, p.Program, s)
+		if s.onLoop(func() {
+			if c.flags&left != 0 { // meanwhile
+				if err == nil {
+					c.farewell(p.ended)
+				}
 				return
 			}
 			if err != nil {
 				c.refuse(c.told(err))
 			}
 			done(err)
-		})
+		}) != nil && err == nil {
+			p.Disconnect(ctx, s, errShutdown.Error())
+		}
 	}, false)
 	if !ok {
 		c.refuse("the server is busy: try again later", appendError(nil, &hub.Error{Code: hub.Busy}))
@@ -410,9 +417,16 @@ func (c *client) over(was uint8, reason string) {
 	for _, f := range acks {
 		f(nil, ErrDisconnected)
 	}
+	p.ended = reason
 	if p.socket.gone.Store(true); was&connected != 0 {
-		p.socket.calls.push(func(ctx context.Context) { p.Disconnect(ctx, p.socket, reason) }, true)
+		c.farewell(reason)
 	}
+}
+
+// farewell tells the program of the end of a client that it let in, also if that has not happened.
+func (c *client) farewell(reason string) {
+	p := c.prog
+	p.socket.calls.push(func(ctx context.Context) { p.Disconnect(ctx, p.socket, reason) }, true)
 }
 
 // gone is the end of the connection.
