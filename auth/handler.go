@@ -42,12 +42,12 @@ type HandlerOptions struct {
 //
 // Who asks is found as in [Auth.User]; whether they may is decided by the user's Channels and the functions registered
 // with Channel. The answer is signed with the app's first key. A signature carries neither Publish nor ExpiresAt of
-// the Grant: it opens the channel to the socket id for as long as the connection lives. Nor can it make the holder of an
-// identified connection another member than that identity.
+// the Grant: it opens the channel to the socket id for as long as the connection lives. Nor can it make the holder of
+// an identified connection another member than that identity.
 //
 // Requests are POST with a form or JSON: socket_id, channel_name. channel_name may be repeated as channel_name[], or
-// be a JSON array; the answer is then an object with one entry for each channel, {"error": …} where refused. A refusal is
-// 403 {"error": reason}. The handler sets no CORS headers.
+// be a JSON array, up to 100 times; the answer is then an object with one entry for each channel, {"error": …} where
+// refused. A refusal is 403 {"error": reason}. The handler sets no CORS headers.
 func (a *Auth) Handler(app AppKeys, o HandlerOptions) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -111,7 +111,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(in.channels) == 0:
 		e.reply(w, http.StatusBadRequest, "", answer{Error: "channel_name is missing"})
 	case len(in.channels) > maxAuthChannels:
-		e.reply(w, http.StatusBadRequest, "", answer{Error: "more than 100 channels in one request"})
+		e.reply(w, http.StatusBadRequest, "", answer{Error: fmt.Sprintf("more than %d channels in one request", maxAuthChannels)})
 	case !in.several:
 		status, out := e.channel(r, u, in.socketID, in.channels[0])
 		e.reply(w, status, callback, out)
@@ -242,7 +242,6 @@ type authRequest struct {
 // readAuthRequest returns what was asked, or an error and the status it deserves.
 func readAuthRequest(w http.ResponseWriter, r *http.Request) (in authRequest, status int, err error) {
 	status = http.StatusBadRequest
-	raw := r.URL.RawQuery
 	if r.Method == http.MethodPost {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAuthBody))
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -263,7 +262,7 @@ func readAuthRequest(w http.ResponseWriter, r *http.Request) (in authRequest, st
 		if err != nil {
 			return in, status, err
 		}
-	} else if err := in.readForm(raw); err != nil {
+	} else if err := in.readForm(r.URL.RawQuery); err != nil {
 		return in, status, err
 	}
 	if !isSocketID(in.socketID) {

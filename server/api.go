@@ -40,20 +40,31 @@ type call struct {
 	key string
 }
 
-// badRequest is an error with the status to answer.
-type badRequest struct {
+// maxKey is the longest idempotency key, in bytes.
+const maxKey = 128
+
+// takeKey is for handlers that go by the X-Idempotency-Key.
+func (c *call) takeKey() error {
+	if c.key = c.Header.Get("X-Idempotency-Key"); len(c.key) > maxKey {
+		return bad(http.StatusBadRequest, "the X-Idempotency-Key is longer than %d bytes", maxKey)
+	}
+	return nil
+}
+
+// apiError is why a request is refused, and the status that says so.
+type apiError struct {
 	status int
 	why    string
 }
 
-func (e *badRequest) Error() string { return e.why }
+func (e *apiError) Error() string { return e.why }
 
 func bad(status int, format string, args ...any) error {
-	return &badRequest{status, fmt.Sprintf(format, args...)}
+	return &apiError{status, fmt.Sprintf(format, args...)}
 }
 
-// apiRoutes serves the Pusher HTTP API (Pusher Channels protocol, "HTTP API"). Success is 200 and nothing else: an SDK takes every
-// other status for a failure.
+// apiRoutes serves the Pusher HTTP API (Pusher Channels protocol, "HTTP API"). Success is 200 and nothing else: an SDK
+// takes every other status for a failure.
 func (s *Server) apiRoutes(mux *http.ServeMux, prefix string) {
 	handle := func(method, path string, h func(*call) (any, error)) {
 		path = prefix + "/apps/{app}" + path
@@ -85,14 +96,14 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request, h func(*call) (any,
 		}
 	}
 	if err != nil {
-		var b *badRequest
-		if !errors.As(err, &b) {
-			b = &badRequest{http.StatusInternalServerError, err.Error()}
+		no, ok := errors.AsType[*apiError](err)
+		if !ok {
+			no = &apiError{http.StatusInternalServerError, err.Error()}
 		}
-		if b.status == http.StatusServiceUnavailable || b.status == http.StatusTooManyRequests {
+		if no.status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")
 		}
-		refuse(w, b.status, b.why)
+		refuse(w, no.status, no.why)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -198,8 +209,10 @@ func (s *Server) postEvent(c *call) (any, error) {
 	if err := json.Unmarshal(c.body, &t); err != nil {
 		return nil, badJSON("an event", err)
 	}
+	if err := c.takeKey(); err != nil {
+		return nil, err
+	}
 	t.Channels = append(t.Channels, c.query["channels"]...)
-	c.key = c.Header.Get("X-Idempotency-Key")
 	o, err := s.outgoing(c, &t, c.key)
 	if err == nil {
 		err = s.publish(c, o)
@@ -227,7 +240,9 @@ func (s *Server) postBatch(c *call) (any, error) {
 	}
 	var all []*outgoing
 	asked := false
-	c.key = c.Header.Get("X-Idempotency-Key")
+	if err := c.takeKey(); err != nil {
+		return nil, err
+	}
 	for i := range body.Batch {
 		id := c.key
 		if id != "" {
@@ -235,8 +250,8 @@ func (s *Server) postBatch(c *call) (any, error) {
 		}
 		o, err := s.outgoing(c, &body.Batch[i], id)
 		if err != nil {
-			if b, ok := errors.AsType[*badRequest](err); ok {
-				b.why = fmt.Sprintf("event %d of the batch: %s", i+1, b.why)
+			if no, ok := errors.AsType[*apiError](err); ok {
+				err = bad(no.status, "event %d of the batch: %s", i+1, no.why)
 			}
 			return nil, err
 		}
@@ -285,7 +300,7 @@ func (s *Server) publish(c *call, all ...*outgoing) error {
 	return nil
 }
 
-// outgoing checks a trigger.
+// outgoing checks a trigger; id is what repetitions are known by, or empty.
 func (s *Server) outgoing(c *call, t *trigger, id string) (*outgoing, error) {
 	if err := hub.CheckEventName(t.Name, 200); err != nil {
 		return nil, bad(http.StatusBadRequest, "%s", err.Message)
@@ -305,9 +320,6 @@ func (s *Server) outgoing(c *call, t *trigger, id string) (*outgoing, error) {
 		return nil, err
 	}
 	o := &outgoing{event: &hub.Event{Name: t.Name, Data: data, Text: isText, ID: id}}
-	if len(id) > 128 {
-		return nil, bad(http.StatusBadRequest, "the X-Idempotency-Key is longer than 128 bytes")
-	}
 	if t.SocketID != "" {
 		id, ok := hub.ParseID(t.SocketID)
 		if !ok {

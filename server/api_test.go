@@ -119,13 +119,19 @@ func TestHTTPAPI(t *testing.T) {
 	p.want(`{"event":"old","channel":"orders","data":"{\"plain\":\"body\"}"}`)
 	p.quiet()
 
-	// Termination, with the body that the SDK for Node sends.
-	data := `{"id":"10"}`
-	p.say(`{"event":"pusher:signin","data":{"auth":"` + auth.SignUser(docKey, docSecret, p.SocketID, data) + `","user_data":` + inString(data) + `}}`)
+	// A user's own channel, which no list has.
+	p.signIn(`{"id":"10"}`)
 	p.next()
+	p.joined("#server-to-user-10")
+	s.wantAPI("POST", "/apps/3/events", nil, `{"name":"e","channels":["#server-to-user-10"],"data":"1"}`, 200, `{}`)
+	p.want(`{"event":"e","channel":"#server-to-user-10","data":"1"}`)
+	s.wantAPI("GET", "/apps/3/channels", map[string]string{"filter_by_prefix": "#"}, "", 200, `{"channels":{}}`)
+
+	// Termination, with the body that the SDK for Node sends.
 	s.wantAPI("POST", "/apps/3/users/10/terminate_connections", nil, `{}`, 200, `{}`)
 	p.want(pusherTrouble("", 4009, "You got disconnected by the app."))
 	p.wantClose(4009, "You got disconnected by the app.")
+	s.wantAPI("POST", "/apps/3/users/10/terminate_connections", nil, "", 200, `{}`) // nobody is left
 }
 
 func TestHTTPAPIRefusals(t *testing.T) {

@@ -27,9 +27,9 @@ type App struct {
 	// Watchlists tells Pusher clients that sign in with a watchlist which of those users are online.
 	Watchlists bool
 	// AuthorizedWithin closes Pusher connections that neither sign in nor subscribe to a private or presence channel
-	// within this time. Zero: they need not.
+	// within this time, and at once those that have done neither and fail to sign in. Zero: they need not.
 	AuthorizedWithin time.Duration
-	// Webhooks are told over HTTP what happens on the app's channels. They need a key, the first of which signs.
+	// Webhooks are told over HTTP what happens on the app's channels. They need a key; the first one signs.
 	Webhooks []Webhook
 }
 
@@ -91,11 +91,12 @@ func (s *Server) appTable(list []App) (*apps, error) {
 	return t, errors.Join(errs...)
 }
 
-// SetApps replaces the applications while the server runs: keys come and go, switches are turned, and no connection of an
-// application that stays is dropped. Connections of one that is gone are closed, and their clients told not to come
+// SetApps replaces the applications while the server runs: keys come and go, switches are turned, and no connection of
+// an application that stays is dropped. Connections of one that is gone are closed, and their clients told not to come
 // back. What is wrong is an error, and then nothing changes.
 //
-// Webhooks stay as New got them.
+// Webhooks stay as New got them, and the log says so where list has others; but what they are told from now on is
+// signed with the app's first key of now.
 func (s *Server) SetApps(list []App) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,9 +104,13 @@ func (s *Server) SetApps(list []App) error {
 	if err != nil {
 		return err
 	}
+	s.warnOfWebhooks(list)
 	before := s.apps.Load()
 	for id, set := range t.settings {
 		t.byID[id].Set(set)
+		if hooks, keys := s.hooks[id], appKeys(t.byID[id]).Keys; hooks != nil && len(keys) > 0 {
+			hooks.SetKey(keys[0])
+		}
 	}
 	s.apps.Store(t)
 	for id, app := range before.byID {
@@ -120,8 +125,8 @@ func gone(id string) *hub.Error {
 	return &hub.Error{Code: hub.UnknownApp, Message: fmt.Sprintf("app %q is served no longer", id)}
 }
 
-// stillServed stops a connection that came while its app, or the whole server, went: those who close connections may have
-// been here already. On the loop.
+// stillServed stops a connection that came while its app, or the whole server, went: those who close connections may
+// have been here already. On the loop.
 func (s *Server) stillServed(app *hub.App, stop func(*hub.Error)) {
 	switch {
 	case s.draining.Load():

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 
 	"github.com/stacksjs/realtime-go/auth"
 	"github.com/stacksjs/realtime-go/internal/hub"
@@ -69,7 +70,7 @@ func client(in *hub.ClientInfo) Client {
 
 // hook adapts Config.Hook, and writes the log's lines of connections.
 func (s *Server) hook() func(context.Context, hub.HookEvent) {
-	debug := s.log.Enabled(context.Background(), -4)
+	debug := s.log.Enabled(context.Background(), slog.LevelDebug)
 	if s.cfg.Hook == nil && !debug {
 		return nil
 	}

@@ -15,6 +15,7 @@ func TestAnswersRepeatTheIdempotencyKey(t *testing.T) {
 	p := s.dial("")
 	p.say(`{"event":"subscribe","channel":"a"}`)
 	p.want(`{"event":"subscription_succeeded","channel":"a"}`)
+	long := strings.Repeat("k", 129)
 	for _, tt := range []struct {
 		path, params, body, key, want string
 		status                        int
@@ -24,6 +25,8 @@ func TestAnswersRepeatTheIdempotencyKey(t *testing.T) {
 		{"/batch_events", "", `{"batch":[{"name":"E","channel":"a","data":"2"},{"name":"E","channel":"a","data":"3"}]}`, "k2", "k2", 200},
 		{"/batch_events", "", `{"batch":[{"name":"E","channel":"a","data":"2"},{"name":"E","channel":"a","data":"3"}]}`, "k2", "k2", 200},
 		{"/events", "", `{"name":"","channel":"a","data":"1"}`, "k3", "k3", 400},
+		{"/batch_events", "", `{"batch":[{"name":"E","channel":"a","data":"0"}]}`, long[:128], long[:128], 200},
+		{"/batch_events", "", `{"batch":[{"name":"E","channel":"a","data":"0"}]}`, long, long, 400},
 		{"/events", "", `{"name":"E","channel":"a","data":"4"}`, "", "", 200},
 		{"/channels/a/events", "E", `5`, "k4", "", 200}, // knows nothing of keys
 	} {
@@ -49,7 +52,7 @@ func TestAnswersRepeatTheIdempotencyKey(t *testing.T) {
 			t.Errorf("%s with key %q: %d with key %q, and should be %d with key %q", tt.path, tt.key, res.StatusCode, got, tt.status, tt.want)
 		}
 	}
-	p.want(`{"event":"E","channel":"a","data":1,"mid":"k1"}`, `{"event":"E","channel":"a","data":2,"mid":"k2.0"}`, `{"event":"E","channel":"a","data":3,"mid":"k2.1"}`,
+	p.want(`{"event":"E","channel":"a","data":1,"mid":"k1"}`, `{"event":"E","channel":"a","data":2,"mid":"k2.0"}`, `{"event":"E","channel":"a","data":3,"mid":"k2.1"}`, `{"event":"E","channel":"a","data":0,"mid":"`+long[:128]+`.0"}`,
 		`{"event":"E","channel":"a","data":4}`, `{"event":"E","channel":"a","data":5}`)
 	p.quiet()
 }

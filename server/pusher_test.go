@@ -96,6 +96,12 @@ func (p *pusherPeer) joined(channel string) {
 	p.want(`{"event":"pusher_internal:subscription_succeeded","channel":"` + channel + `","data":"{}"}`)
 }
 
+// signIn asks for a user's identity, with a signature.
+func (p *pusherPeer) signIn(data string) {
+	p.t.Helper()
+	p.say(`{"event":"pusher:signin","data":{"auth":"` + auth.SignUser(docKey, docSecret, p.SocketID, data) + `","user_data":` + inString(data) + `}}`)
+}
+
 func pusherFailure(channel, kind, why string, status int) string {
 	return `{"event":"pusher:subscription_error","channel":"` + channel + `","data":` + inString(fmt.Sprintf(`{"type":"%s","error":%s,"status":%d}`, kind, inString(why), status)) + `}`
 }
@@ -209,16 +215,21 @@ func TestPusherProtocol(t *testing.T) {
 			q.joined("cache-news")
 			q.want(`{"event":"E","channel":"cache-news","data":"{\"n\":1}"}`)
 			q.quiet()
+			// A client event is not kept.
+			p.joined("private-cache-news")
+			p.want(`{"event":"pusher:cache_miss","channel":"private-cache-news","data":"{}"}`)
+			p.say(`{"event":"client-x","channel":"private-cache-news","data":1}`)
+			p.quiet()
+			q.joined("private-cache-news")
+			q.want(`{"event":"pusher:cache_miss","channel":"private-cache-news","data":"{}"}`)
+			p.quiet()
 		}},
 		{"signing in", Config{Apps: []App{{ID: "3", Keys: docApp().Keys, Watchlists: true}}}, func(t *testing.T, s *live) {
 			p, q := s.dialPusher(""), s.dialPusher("")
-			signIn := func(p *pusherPeer, data string) {
-				p.say(`{"event":"pusher:signin","data":{"auth":"` + auth.SignUser(docKey, docSecret, p.SocketID, data) + `","user_data":` + inString(data) + `}}`)
-			}
-			signIn(p, `{"id":"u1","user_info":{"name":"Ann"},"watchlist":["u2","u3","u2"]}`)
+			p.signIn(`{"id":"u1","user_info":{"name":"Ann"},"watchlist":["u2","u3","u2"]}`)
 			p.want(`{"event":"pusher:signin_success","data":`+inString(`{"user_data":`+inString(`{"id":"u1","user_info":{"name":"Ann"},"watchlist":["u2","u3","u2"]}`)+`}`)+`}`,
 				`{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"offline\",\"user_ids\":[\"u2\",\"u3\"]}]}"}`)
-			signIn(q, `{"id":"u2"}`)
+			q.signIn(`{"id":"u2"}`)
 			q.want(`{"event":"pusher:signin_success","data":"{\"user_data\":\"{\\\"id\\\":\\\"u2\\\"}\"}"}`)
 			p.want(`{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"online\",\"user_ids\":[\"u2\"]}]}"}`)
 			// The user's own channel.
@@ -231,7 +242,7 @@ func TestPusherProtocol(t *testing.T) {
 			p.subscribe("presence-room", "")
 			p.want(`{"event":"pusher_internal:subscription_succeeded","channel":"presence-room","data":"{\"presence\":{\"count\":1,\"ids\":[\"u1\"],\"hash\":{\"u1\":{\"name\":\"Ann\"}}}}"}`)
 			// Another user on the same connection.
-			signIn(p, `{"id":"u9"}`)
+			p.signIn(`{"id":"u9"}`)
 			p.want(pusherTrouble("", 4009, `this connection is user "u1" already; another user needs another connection`))
 			p.say(`{"event":"pusher:signin","data":{"auth":"` + docKey + `:00","user_data":"{\"id\":\"u1\"}"}}`)
 			p.want(pusherTrouble("", 4009, `the signature in auth is not the HMAC-SHA256, in lower-case hex, of "`+p.SocketID+`::user::" followed by user_data exactly as sent with the secret of key "`+docKey+`"`))
@@ -250,11 +261,54 @@ func TestPusherProtocol(t *testing.T) {
 			}
 			list, _ := json.Marshal(ids)
 			data := `{"id":"x","watchlist":` + string(list) + `}`
-			p.say(`{"event":"pusher:signin","data":{"auth":"` + auth.SignUser(docKey, docSecret, p.SocketID, data) + `","user_data":` + inString(data) + `}}`)
+			p.signIn(data)
 			p.next()
 			list, _ = json.Marshal(ids[:100])
 			p.want(pusherTrouble("", 4302, "the watchlist names 101 users: the first 100 are watched"),
 				`{"event":"pusher_internal:watchlist_events","data":`+inString(`{"events":[{"name":"offline","user_ids":`+string(list)+`}]}`)+`}`)
+		}},
+		{"a watchlist where the app has none", Config{}, func(t *testing.T, s *live) {
+			p := s.dialPusher("")
+			p.signIn(`{"id":"x","watchlist":["y"]}`)
+			p.want(`{"event":"pusher:signin_success","data":` + inString(`{"user_data":`+inString(`{"id":"x","watchlist":["y"]}`)+`}`) + `}`)
+			p.quiet()
+		}},
+		{"limits", Config{
+			Limits:   Limits{ChannelsPerConnection: 2, MemberBytes: 10, PayloadBytes: 20},
+			Channels: []Channel{{Pattern: "presence-room", Members: 1}, {Pattern: "lonely", Subscribers: 1}, {Pattern: "private-silent", NoWhispers: true}},
+		}, func(t *testing.T, s *live) {
+			p, q, tab := s.dialPusher(""), s.dialPusher(""), s.dialPusher("")
+			p.subscribe("presence-room", `{"user_id":"10"}`)
+			p.next()
+			q.subscribe("presence-room", `{"user_id":"11"}`)
+			q.want(pusherFailure("presence-room", "LimitReached", `presence channel "presence-room" has 1 members, which is its limit`, 4100))
+			tab.subscribe("presence-room", `{"user_id":"10"}`) // is a member already
+			tab.want(`{"event":"pusher_internal:subscription_succeeded","channel":"presence-room","data":"{\"presence\":{\"count\":1,\"ids\":[\"10\"],\"hash\":{\"10\":null}}}"}`)
+			q.subscribe("presence-other", `{"user_id":"11","user_info":"12345678"}`)
+			q.want(pusherFailure("presence-other", "LimitReached", `member id and info are 12 bytes, more than 10`, 4301))
+			p.joined("lonely")
+			q.subscribe("lonely", "")
+			q.want(pusherFailure("lonely", "LimitReached", `channel "lonely" has 1 subscribers, which is its limit`, 4100))
+			p.subscribe("more", "")
+			p.want(pusherFailure("more", "LimitReached", `this connection listens to 2 channels, which is the limit; unsubscribe from one first`, 4100))
+			long := strings.Repeat("x", 201)
+			q.subscribe(long, "")
+			q.want(pusherFailure(long, "ValidationError", `channel name of 201 bytes is longer than 200: "`+long[:40]+`"…`, 400))
+			q.joined(long[:200])
+			q.joined("private-silent")
+			for _, x := range []struct{ channel, name, data, why string }{
+				{"private-silent", "client-x", `1`, `channel "private-silent" takes no client events`},
+				{"private-silent", "client-x", inString(long[:21]), `the data is 23 bytes, more than the 20 allowed on channel "private-silent"`},
+				{"private-silent", "client-" + long[:194], `1`, `the event name is 201 bytes, more than 200`},
+				{"#server-to-user-11", "client-x", `1`, `client events work on private and presence channels only, not on user channel "#server-to-user-11"`},
+				{"a b", "client-x", `1`, `channel name "a b" has ' ' at byte 1; allowed are letters, digits and _ - = @ , . ;`},
+			} {
+				q.say(`{"event":"` + x.name + `","channel":"` + x.channel + `","data":` + x.data + `}`)
+				q.want(pusherTrouble(x.channel, 4301, x.why))
+			}
+			p.quiet()
+			q.quiet()
+			tab.quiet()
 		}},
 		{"subscription counts", Config{Apps: []App{{ID: "3", Keys: docApp().Keys, SubscriptionCounts: true}}}, func(t *testing.T, s *live) {
 			p, q := s.dialPusher(""), s.dialPusher("")
@@ -457,4 +511,83 @@ func TestPusherDeadlines(t *testing.T) {
 	answers.want(pusherTrouble("", 4009, why))
 	answers.wantClose(4009, why)
 	joined.quiet()
+}
+
+// Where connections must become authorized, one that fails to is closed; one that is authorized already is told only.
+func TestAFailedSignInEndsWhoMustBeAuthorized(t *testing.T) {
+	onEach(t, func(t *testing.T, tr transport) {
+		a := auth.New()
+		a.AllowAnonymous()
+		a.JWT(auth.JWTConfig{Algorithm: "HS256", Secret: testSecret})
+		s := startOn(t, tr, Config{Auth: a, Apps: []App{{ID: "3", Keys: docApp().Keys, AuthorizedWithin: time.Hour}}})
+		forged, notAToken, joined := s.dialPusher(""), s.dialPusher(""), s.dialPusher("")
+		bad := `{"event":"pusher:signin","data":{"auth":"` + docKey + `:00","user_data":"{\"id\":\"u1\"}"}}`
+		why := func(p *pusherPeer) string {
+			return `the signature in auth is not the HMAC-SHA256, in lower-case hex, of "` + p.SocketID + `::user::" followed by user_data exactly as sent with the secret of key "` + docKey + `"`
+		}
+		forged.say(bad)
+		forged.want(pusherTrouble("", 4009, why(forged)))
+		forged.wantClose(4009, closeText(why(forged)))
+		notAToken.say(`{"event":"pusher:signin","data":{"auth":"a.b.c"}}`)
+		refused := notAToken.next()
+		if !strings.HasPrefix(refused, `{"event":"pusher:error","data":{"code":4009,"message":"`) {
+			t.Errorf("a token that is none is answered with %s", refused)
+		}
+		var said struct{ Data struct{ Message string } }
+		if err := json.Unmarshal([]byte(refused), &said); err != nil {
+			t.Fatal(err)
+		}
+		notAToken.wantClose(4009, closeText(said.Data.Message))
+		joined.joined("private-a")
+		joined.say(bad)
+		joined.want(pusherTrouble("", 4009, why(joined)))
+		joined.quiet()
+	})
+}
+
+// closeText is as much of a reason as a close frame holds.
+func closeText(why string) string { return why[:min(len(why), 123)] }
+
+// TestTheCountOfALargeChannelIsToldLessOften: otherwise each newcomer would cost a message to everybody.
+func TestTheCountOfALargeChannelIsToldLessOften(t *testing.T) {
+	c := newClock(time.Unix(1_800_000_000, 0))
+	s := start(t, Config{Apps: []App{{ID: "3", Keys: docApp().Keys, SubscriptionCounts: true}}, now: c.now})
+	count := func(channel string, n int) string {
+		return fmt.Sprintf(`{"event":"pusher_internal:subscription_count","channel":"%s","data":"{\"subscription_count\":%d}"}`, channel, n)
+	}
+	p := s.dialPusher("")
+	for _, ch := range []string{"a", "b"} {
+		p.joined(ch)
+		p.want(count(ch, 1))
+	}
+	join := func(channels ...string) *peer {
+		q := s.dial("?app=" + docKey)
+		for _, ch := range channels {
+			q.say(subscribe(ch))
+			q.want(succeeded(ch))
+		}
+		return q
+	}
+	for n := 2; n <= 100; n++ {
+		join("a", "b")
+		p.want(count("a", n), count("b", n))
+	}
+	join("a")
+	join("a")
+	p.quiet() // 101 and 102 have waited so far,
+	c.ms.Add(5000)
+	p.want(count("a", 102)) // and are told in one
+	q := join("a")
+	q.say(`{"event":"unsubscribe","channel":"a"}`)
+	q.quiet() // by that nothing has changed
+	join("b")
+	p.want(count("b", 101)) // after 5 s at once
+	join("b")
+	c.ms.Add(5000)
+	p.want(count("b", 102))
+	join("b")
+	c.ms.Add(5000)
+	p.want(count("b", 103)) // all counts were looked at since, and that of a had nothing new
+	join("a")
+	p.want(count("a", 103))
 }

@@ -250,7 +250,6 @@ type writer struct {
 	http.ResponseWriter
 	header   http.Header
 	deadline time.Time
-	unset    bool // the deadline, again
 	broken   bool // Flush fails
 	log      []string
 }

@@ -133,17 +133,6 @@ func withOffset(packet string) *regexp.Regexp {
 	return regexp.MustCompile("^" + regexp.QuoteMeta(strings.TrimSuffix(packet, "]")) + `,"([0-9a-f]{8}\.[0-9a-f]{14})"\]$`)
 }
 
-// wantEvent reads an event, given without its offset, which is returned.
-func (p *sioPeer) wantEvent(packet string) (offset string) {
-	p.t.Helper()
-	got := p.next()
-	m := withOffset(packet).FindStringSubmatch(got)
-	if m == nil {
-		p.t.Fatalf("event is\n%s\nand should be\n%s with an offset", got, packet)
-	}
-	return m[1]
-}
-
 // sioPoller is a Socket.IO client over HTTP requests.
 type sioPoller struct {
 	t             testing.TB

@@ -172,10 +172,6 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 		h.answer = ws.AppendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), ws.Upgrade{})
 		return h, nil
 	}
-	if s.draining.Load() { // asked now, since the application may have taken its time
-		h.release()
-		return nil, &refused{status: http.StatusServiceUnavailable, why: "the server is shutting down: connect again"}
-	}
 	up := ws.Upgrade{Deflate: !s.cfg.NoCompression && protocol != SocketIO && ws.NegotiateDeflate(r.Header)}
 	for _, line := range r.Header["Sec-Websocket-Protocol"] {
 		for p := range strings.SplitSeq(line, ",") {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -96,6 +97,19 @@ func (s *Server) startWebhooks() {
 			cfg.Endpoints = append(cfg.Endpoints, w.endpoint())
 		}
 		s.hooks[a.ID] = webhook.New(cfg)
+	}
+}
+
+// warnOfWebhooks says which apps have other webhooks now than the server began with.
+func (s *Server) warnOfWebhooks(list []App) {
+	began := map[string][]Webhook{}
+	for _, a := range s.cfg.Apps {
+		began[a.ID] = a.Webhooks
+	}
+	for _, a := range list {
+		if !slices.EqualFunc(began[a.ID], a.Webhooks, func(x, y Webhook) bool { return reflect.DeepEqual(x, y) }) {
+			s.log.Warn("an app's webhooks are others now, and stay what they were until a restart", "app", a.ID)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -228,6 +229,37 @@ func TestAReloadIsNotTold(t *testing.T) {
 	all.want(`{"name":"channel_vacated","channel":"orders"}`)
 	if got, want := s.WebhookStats(), (WebhookStats{App: "3", URL: all.URL, Sent: 6}); got[0] != want {
 		t.Errorf("the statistics are %+v, not %+v", got[0], want)
+	}
+}
+
+// A key that an app has no longer signs no webhook; and what a restart only brings is in the log.
+func TestWebhooksAreSignedWithTheKeyOfNow(t *testing.T) {
+	clock := stopped()
+	next := auth.Key{Key: "next", Secret: "its secret"}
+	before, after := receive(t, clock, docApp().Keys...), receive(t, clock, next)
+	var log strings.Builder
+	app := docApp()
+	occupied := []string{"channel_occupied"}
+	app.Webhooks = []Webhook{{URL: before.URL, Events: occupied, Channels: []string{"before"}}, {URL: after.URL, Events: occupied, Channels: []string{"after"}}}
+	s := start(t, Config{Apps: []App{app}, now: clock.now, grace: time.Hour, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	p := s.dialPusher("")
+	p.joined("before")
+	before.want(`{"name":"channel_occupied","channel":"before"}`)
+	app.Keys = []auth.Key{next, docApp().Keys[0]}
+	if err := s.SetApps([]App{app}); err != nil {
+		t.Fatal(err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("the log has %s", log.String())
+	}
+	p.joined("after")
+	after.want(`{"name":"channel_occupied","channel":"after"}`)
+	app.Webhooks = app.Webhooks[1:]
+	if err := s.SetApps([]App{app, {ID: "4"}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := `level=WARN msg="an app's webhooks are others now, and stay what they were until a restart" app=3`; strings.Count(log.String(), want) != 1 || strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("the log has %s", log.String())
 	}
 }
 

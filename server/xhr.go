@@ -69,9 +69,9 @@ func (x *xhrs) remove(id xhrID, s *xhr) {
 	}
 }
 
-// xhrRoutes serves sessions over requests. The first one comes to {prefix}/app/{key}/{server}/{session}/xhr_streaming or
-// …/xhr; the client goes on at {prefix}/app/{key}/{secret}, followed by the port, if the URL has one, and by the whole
-// path of the first request. See pusher.XHR.
+// xhrRoutes serves sessions over requests. The first one comes to {prefix}/app/{key}/{server}/{session}/xhr_streaming
+// or …/xhr; the client goes on at {prefix}/app/{key}/{secret}, followed by the port, if the URL has one, and by the
+// whole path of the first request. See pusher.XHR.
 func (s *Server) xhrRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("/app/{key}/{rest...}", s.xhr)
 	mux.HandleFunc(pusherPath+"/app/{key}/{rest...}", s.xhr)
@@ -115,7 +115,7 @@ func (s *Server) xhr(w http.ResponseWriter, r *http.Request) {
 	x := s.xhrs.get(id)
 	switch {
 	case x == nil || !x.Knows(secret) || x.origin != r.Header.Get("Origin"):
-		refuse(w, http.StatusNotFound, "there is no such session: connect again")
+		noSession(w)
 	case what == "xhr_send":
 		s.sendXHR(w, r, x)
 	default:
@@ -125,12 +125,12 @@ func (s *Server) xhr(w http.ResponseWriter, r *http.Request) {
 
 // openXHR begins a session, and answers its first request.
 func (s *Server) openXHR(w http.ResponseWriter, r *http.Request, id xhrID, poll bool) {
-	unavailable := func(why string) {
+	unavailable := func() {
 		w.Header().Set("Retry-After", "1")
-		refuse(w, http.StatusServiceUnavailable, why)
+		refuse(w, shuttingDown.status, shuttingDown.why)
 	}
 	if s.draining.Load() {
-		unavailable("the server is shutting down: connect again")
+		unavailable()
 		return
 	}
 	base, ok := xhrBase(r)
@@ -167,7 +167,7 @@ func (s *Server) openXHR(w http.ResponseWriter, r *http.Request, id xhrID, poll 
 	}), 0) != nil { // the loops have ended
 		h.release()
 		x.Abandon()
-		unavailable("the server is shutting down: connect again")
+		unavailable()
 		return
 	}
 	s.serveXHR(w, r, x, poll)
@@ -176,11 +176,16 @@ func (s *Server) openXHR(w http.ResponseWriter, r *http.Request, id xhrID, poll 
 func (s *Server) serveXHR(w http.ResponseWriter, r *http.Request, x *xhr, poll bool) {
 	switch err := x.Serve(w, r, poll); {
 	case errors.Is(err, pusher.ErrEnded):
-		refuse(w, http.StatusNotFound, "there is no such session: connect again")
+		noSession(w)
 	case err != nil:
 		s.log.Error("a response cannot be streamed: some middleware's ResponseWriter has neither Flush nor Unwrap", "error", err)
 		refuse(w, http.StatusInternalServerError, "responses cannot be streamed behind this server's middleware")
 	}
+}
+
+// noSession says that a session is over, or was never there: who guesses must not be told which.
+func noSession(w http.ResponseWriter) {
+	refuse(w, http.StatusNotFound, "there is no such session: connect again")
 }
 
 // sendXHR takes a client's messages.
@@ -195,7 +200,7 @@ func (s *Server) sendXHR(w http.ResponseWriter, r *http.Request, x *xhr) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusNoContent)
 	case errors.Is(err, pusher.ErrEnded):
-		refuse(w, http.StatusNotFound, "there is no such session: connect again")
+		noSession(w)
 	case ctx.Err() != nil:
 		w.Header().Set("Retry-After", "1")
 		refuse(w, http.StatusServiceUnavailable, "too many of this connection's commands are waiting")
@@ -210,7 +215,7 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, limit int64) ([]by
 	c.SetReadDeadline(time.Now().Add(s.cfg.Limits.Handshake))
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err == nil { // of a body that is not whole, net/http reads the rest, for which it has no deadline of its own
-		c.SetReadDeadline(time.Time{}) // it, or that of the program's http.Server, would end the wait for an answer too
+		c.SetReadDeadline(noDeadline) // it, or that of the program's http.Server, would end the wait for an answer too
 	}
 	return b, err
 }
@@ -223,9 +228,9 @@ func refuseBody(w http.ResponseWriter, err error) {
 	refuse(w, status, "the body could not be read: "+err.Error())
 }
 
-// xhrBase is where the client sees the app, without the scheme: host, prefix, /app/{key}. The browser itself says so for
-// pages of the same origin, else the proxy that changed the host, else the request. What a client claims here leads
-// nobody but itself.
+// xhrBase is where the client sees the app, without the scheme: host, prefix, /app/{key}. The browser itself says so
+// for pages of the same origin, else the proxy that changed the host, else the request. What a client claims here
+// leads nobody but itself.
 func xhrBase(r *http.Request) (base string, ok bool) {
 	host := r.Host
 	if first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); first != "" {

@@ -96,7 +96,19 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	go func() {
+	addr := c.Addr
+	if addr == "" {
+		addr = app.Addr()
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(t.stdout, "realtime serves %s://%s%s\n", scheme, ln.Addr(), path); err != nil {
+		ln.Close()
+		return err
+	}
+	go func() { // from now on: Reload has the function above write scheme and path
 		for {
 			select {
 			case <-ctx.Done():
@@ -110,18 +122,6 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 			}
 		}
 	}()
-	addr := c.Addr
-	if addr == "" {
-		addr = app.Addr()
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(t.stdout, "realtime serves %s://%s%s\n", scheme, ln.Addr(), path); err != nil {
-		ln.Close()
-		return err
-	}
 	return app.Server.Serve(ctx, ln)
 }
 

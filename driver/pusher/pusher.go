@@ -140,8 +140,8 @@ func (d *Driver) TriggerBatch(ctx context.Context, events []Event) ([]ChannelInf
 	return infos, nil
 }
 
-// withoutNode returns the message without the socket ids of Node's Socket.IO, which no connection to a Pusher server has and
-// which such a server refuses.
+// withoutNode returns the message without the socket ids of Node's Socket.IO, which no connection to a Pusher server
+// has and which such a server refuses.
 func withoutNode(m *realtime.Message) *realtime.Message {
 	if !slices.ContainsFunc(m.ExceptSockets, socketid.IsNode) {
 		return m

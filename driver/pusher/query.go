@@ -80,8 +80,8 @@ func (i *id) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*string)(i))
 }
 
-// Channels lists the channels that somebody listens to, those of users apart, whose names begin with prefix. UserCount can
-// be asked for with a prefix that begins with "presence-" only.
+// Channels lists the channels that somebody listens to and whose names begin with prefix; those of users are not among
+// them. UserCount can be asked for with a prefix that begins with "presence-" only.
 func (d *Driver) Channels(ctx context.Context, prefix string, info ...Info) (map[string]ChannelInfo, error) {
 	c := call{method: http.MethodGet, path: "/channels", raw: "/channels", params: map[string]string{}, harmless: true}
 	if prefix != "" {

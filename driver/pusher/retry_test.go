@@ -274,6 +274,26 @@ func TestWaitsBetweenRepetitions(t *testing.T) {
 	}
 }
 
+// TestRepetitionsOfManyDoNotComeTogether: whatever failed for all of them at once would fail again.
+func TestRepetitionsOfManyDoNotComeTogether(t *testing.T) {
+	for _, header := range [][]string{nil, {"Retry-After", "3"}} {
+		synctest.Test(t, func(t *testing.T) {
+			took := map[time.Duration]bool{}
+			for range 10 {
+				start := time.Now()
+				d := driver(t, Config{Retries: 1}, status(429, header...))
+				if err := d.Send(t.Context(), message("e", "1", "c")); err == nil {
+					t.Fatal("no error")
+				}
+				took[time.Since(start)] = true
+			}
+			if len(took) < 5 {
+				t.Errorf("the waits of 10 drivers are %v", took)
+			}
+		})
+	}
+}
+
 func TestRetryAfterIsInTheError(t *testing.T) {
 	for text, want := range map[string]time.Duration{"120": 2 * time.Minute, "999999999999": 24 * time.Hour, "": 0, "x": 0} {
 		d := driver(t, Config{Retries: -1}, status(429, "Retry-After", text))
@@ -475,5 +495,43 @@ func TestOneConnectionServesManyRequests(t *testing.T) {
 	}
 	if n := connections.Load(); n != 1 {
 		t.Errorf("%d connections were made", n)
+	}
+}
+
+func TestManyRequestsShareAPoolOfConnections(t *testing.T) {
+	var connections, busy atomic.Int64
+	full, release := make(chan struct{}), make(chan struct{})
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if busy.Add(1) == maxConns {
+			close(full)
+		}
+		<-release
+		io.WriteString(w, "{}")
+	}))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	d := live(t, Config{Host: "127.0.0.1", Port: srv.Listener.Addr().(*net.TCPAddr).Port, Scheme: "http"})
+	const requests = maxConns + 20
+	sent := make(chan error, requests)
+	for range requests {
+		go func() { sent <- d.Send(t.Context(), message("e", "1", "c")) }()
+	}
+	<-full
+	close(release)
+	for range requests {
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := d.Send(t.Context(), message("e", "1", "c")); err != nil { // over one that was kept
+		t.Error(err)
+	}
+	if n := connections.Load(); n != maxConns {
+		t.Errorf("%d connections were made, not %d", n, maxConns)
 	}
 }

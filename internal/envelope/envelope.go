@@ -1,5 +1,6 @@
 // Package envelope is the JSON in which the protocols of our own, plain WebSocket and channels over Socket.IO, say
-// things: what both write and read is the same to the byte.
+// things: what both write and read is the same to the byte. Their list of a presence channel's members has the form that
+// Pusher's has.
 package envelope
 
 import (
@@ -86,7 +87,10 @@ func AppendInfo(b []byte, m *hub.Member) []byte {
 }
 
 // AppendPresence appends the field with all members.
-func AppendPresence(b []byte, ms []*hub.Member) []byte {
+func AppendPresence(b []byte, ms []*hub.Member) []byte { return AppendMembers(b, ms, AppendMember) }
+
+// AppendMembers is AppendPresence where each says what the hash has of a member.
+func AppendMembers(b []byte, ms []*hub.Member, each func([]byte, *hub.Member) []byte) []byte {
 	b = append(b, `"presence":{"count":`...)
 	b = strconv.AppendInt(b, int64(len(ms)), 10)
 	b = append(b, `,"ids":[`...)
@@ -103,7 +107,7 @@ func AppendPresence(b []byte, ms []*hub.Member) []byte {
 		}
 		b = jsontext.AppendString(b, m.ID)
 		b = append(b, ':')
-		b = AppendMember(b, m)
+		b = each(b, m)
 	}
 	return append(b, "}}"...)
 }

@@ -489,8 +489,10 @@ func TestCorksHoldBackWhatIsSent(t *testing.T) {
 		e, peer := r.dial()
 		r.on(func() {
 			e.Join(&g, Stamp{}, nil)
-			if !e.Cork() || !e.Cork() {
-				t.Error("it cannot be corked")
+			for range 2 {
+				if !e.Cork() {
+					t.Error("it cannot be corked")
+				}
 			}
 			r.append(&g, Stamp{Seq: 1}, "1 ")
 			e.Send([]byte("a "))
@@ -601,6 +603,16 @@ func TestCorkingWhileTheWriterHasSomethingInHand(t *testing.T) {
 		e.Uncork([]byte("first "))
 	})
 	r.read(peer, "first held ")
+	r.until("the writer is done", func() bool { return !e.x.pump.writing })
+
+	r.on(func() { e.Send([]byte("before ")) })
+	r.written()
+	r.on(func() {
+		e.Cork()
+		e.Uncork([]byte("first ")) // behind what the writer has
+	})
+	r.read(peer, "before first ")
+	r.until("the writer is done", func() bool { return !e.x.pump.writing })
 
 	r.on(func() { e.Send([]byte("a ")) })
 	r.written()
@@ -612,6 +624,39 @@ func TestCorkingWhileTheWriterHasSomethingInHand(t *testing.T) {
 		}
 	})
 	r.wantRest(e, peer, "a b ")
+}
+
+func TestACorkOutlivesAPause(t *testing.T) {
+	each(t, Config{}, func(t *testing.T, r *rig) {
+		e, peer := r.dial()
+		r.on(func() {
+			e.Cork()
+			e.Pause()
+			e.Resume()
+		})
+		r.on(func() { e.Send([]byte("held ")) })
+		r.written()
+		r.on(func() { e.Uncork([]byte("first ")) })
+		r.read(peer, "first held ")
+	})
+}
+
+// What is held back waits, so that the groups' policies hold for it.
+func TestWhatIsHeldBackMayBeLeftOut(t *testing.T) {
+	each(t, Config{MaxQueued: 100}, func(t *testing.T, r *rig) {
+		g := Group{Policy: DropOldest}
+		e, peer := r.dial()
+		r.on(func() {
+			e.Join(&g, Stamp{}, nil)
+			e.Cork()
+		})
+		for i, text := range []string{"1", "2", "3"} {
+			r.on(func() { r.append(&g, Stamp{Seq: uint64(i + 1)}, strings.Repeat(text, 49)+" ") })
+			r.written()
+		}
+		r.on(func() { e.Uncork([]byte("first ")) })
+		r.read(peer, "first "+strings.Repeat("2", 49)+" "+strings.Repeat("3", 49)+" ")
+	})
 }
 
 func TestAPartlyWrittenUnitIsNotTornByACork(t *testing.T) {

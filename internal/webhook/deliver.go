@@ -27,11 +27,11 @@ const (
 // run delivers what an endpoint's queue holds, a request after the other, until it is empty.
 func (s *Sender) run(e *endpoint) {
 	for {
-		batch, size := s.take(e)
+		batch, size, key := s.take(e)
 		if batch == nil {
 			return
 		}
-		sent := s.deliver(e, batch)
+		sent := s.deliver(e, batch, key)
 		s.mu.Lock()
 		e.bytes -= size
 		e.stats.Waiting -= len(batch)
@@ -44,9 +44,9 @@ func (s *Sender) run(e *endpoint) {
 	}
 }
 
-// take returns what goes into the next request; nil when the goroutine is to end, because nothing waits or all is given
-// up.
-func (s *Sender) take(e *endpoint) (batch []Event, size int) {
+// take returns what goes into the next request, and the key that signs it; nil when the goroutine is to end, because
+// nothing waits or all is given up.
+func (s *Sender) take(e *endpoint) (batch []Event, size int, key auth.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {
@@ -64,19 +64,20 @@ func (s *Sender) take(e *endpoint) (batch []Event, size int) {
 	}
 	if n == 0 {
 		e.running, e.queue = false, nil
-		return nil, 0
+		return nil, 0, key
 	}
 	batch = slices.Clone(e.queue[:n])
 	clear(e.queue[:n])
 	e.queue = e.queue[n:]
-	return batch, size
+	return batch, size, s.key
 }
 
 // deliver sends a request until the endpoint takes it, and reports whether it did. Body and signature are made once.
-func (s *Sender) deliver(e *endpoint, batch []Event) bool {
+func (s *Sender) deliver(e *endpoint, batch []Event, key auth.Key) bool {
 	body := appendBody(nil, batch)
 	header := e.header.Clone()
-	header.Set("X-Pusher-Signature", auth.SignWebhook(s.cfg.Key.Secret, body))
+	header.Set("X-Pusher-Key", key.Key)
+	header.Set("X-Pusher-Signature", auth.SignWebhook(key.Secret, body))
 	end := time.Now().Add(window)
 	backoff, closing := firstBackoff, s.closing
 	for attempt := 1; ; attempt++ {

@@ -33,7 +33,7 @@ const (
 type Config struct {
 	// App is the application's id, for the log.
 	App string
-	// Key signs.
+	// Key signs, until SetKey.
 	Key auth.Key
 	// Endpoints have been checked.
 	Endpoints []Endpoint
@@ -58,6 +58,7 @@ type Sender struct {
 	working sync.WaitGroup     // goroutines
 
 	mu        sync.Mutex
+	key       auth.Key // signs
 	endpoints []*endpoint
 	grace     time.Duration           // 0 from Drain on
 	leaving   map[place]*list.Element // what may come back in time
@@ -81,7 +82,7 @@ type departure struct {
 type endpoint struct {
 	Endpoint
 	name   string      // the URL as it may be shown
-	header http.Header // of every request, but the signature
+	header http.Header // of every request, but the key and the signature
 	kinds  uint8       // one bit each
 
 	queue   []Event
@@ -103,7 +104,7 @@ type Stats struct {
 // New makes a Sender.
 func New(cfg Config) *Sender {
 	s := &Sender{
-		cfg: cfg, grace: cfg.Grace, leaving: map[place]*list.Element{}, byTime: list.New(), missed: map[string]bool{},
+		cfg: cfg, key: cfg.Key, grace: cfg.Grace, leaving: map[place]*list.Element{}, byTime: list.New(), missed: map[string]bool{},
 		closing: make(chan struct{}),
 	}
 	if s.grace == 0 {
@@ -128,7 +129,6 @@ func New(cfg Config) *Sender {
 			w.header.Set(name, value)
 		}
 		w.header.Set("Content-Type", "application/json")
-		w.header.Set("X-Pusher-Key", cfg.Key.Key)
 		for k, name := range Names {
 			if len(e.Events) == 0 || slices.Contains(e.Events, name) {
 				w.kinds |= 1 << k
@@ -137,6 +137,13 @@ func New(cfg Config) *Sender {
 		s.endpoints = append(s.endpoints, w)
 	}
 	return s
+}
+
+// SetKey makes k sign the requests that are yet to be made. One that is repeated keeps its signature.
+func (s *Sender) SetKey(k auth.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.key = k
 }
 
 // Add tells what happened. It never waits.

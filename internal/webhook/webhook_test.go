@@ -403,6 +403,36 @@ func TestAFailedRequestIsRepeatedForFiveMinutes(t *testing.T) {
 	}
 }
 
+func TestAnotherKeySignsWhatIsYetToBeSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Endpoint{URL: "http://a"})
+		r.answer("a", answers(500))
+		r.add(ChannelOccupied, "a", "")
+		synctest.Wait()
+		next := auth.Key{Key: "next", Secret: "its secret"}
+		r.SetKey(next)
+		r.add(ChannelOccupied, "b", "")
+		r.after(5 * time.Second)
+		r.answer("a", nil)
+		r.after(time.Minute)
+		keys := map[string]bool{}
+		for _, q := range r.arrived("a") {
+			key := docKey // a request that is repeated stays what it was
+			if strings.Contains(q.body, `"b"`) {
+				key = next
+			}
+			if err := auth.VerifyWebhook(q.header, []byte(q.body), auth.AppKeys{Keys: []auth.Key{key}}); err != nil {
+				t.Errorf("%s: %v", q.body, err)
+			}
+			keys[key.Key] = true
+		}
+		if len(keys) != 2 {
+			t.Errorf("the keys are %v", keys)
+		}
+		r.ends()
+	})
+}
+
 func TestAnEndpointThatRecoversLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Endpoint{URL: "http://a"}, Endpoint{URL: "http://b"})

@@ -427,7 +427,7 @@ test('three namespaces come back, each with what it missed', async () => {
   assert.deepEqual(got, [[0], [1], [2]])
 })
 
-test('who has received nothing yet comes back, too', { skip: reference && 'Node remembers only who has an offset (its issue 5538)' }, async () => {
+test('who has received nothing yet comes back, too', { skip: reference && 'Node remembers only who has an offset' }, async () => {
   const l = await line()
   const s = await upgraded(client({}, '', l.url))
   const { id } = s

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/stacksjs/realtime-go/internal/echo"
+	"github.com/stacksjs/realtime-go/internal/envelope"
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/ws"
@@ -36,7 +37,10 @@ func (c Codec) appendDelivery(b []byte, d *hub.Delivery) []byte {
 	switch d.Kind {
 	case hub.MemberAdded:
 		return appendEvent(b, "pusher_internal:member_added", d.Channel(), func(b []byte) []byte {
-			return append(appendMember(b, d.Member), '}')
+			b = append(b, `{"user_id":`...)
+			b = jsontext.AppendString(b, d.Member.ID)
+			b = append(b, `,"user_info":`...)
+			return append(envelope.AppendInfo(b, d.Member), '}')
 		})
 	case hub.MemberRemoved:
 		return appendEvent(b, "pusher_internal:member_removed", d.Channel(), func(b []byte) []byte {
@@ -70,20 +74,6 @@ func (c Codec) appendDelivery(b []byte, d *hub.Delivery) []byte {
 		b = jsontext.AppendString(b, d.Event.UserID)
 	}
 	return append(b, '}')
-}
-
-func appendMember(b []byte, m *hub.Member) []byte {
-	b = append(b, `{"user_id":`...)
-	b = jsontext.AppendString(b, m.ID)
-	b = append(b, `,"user_info":`...)
-	return appendInfo(b, m)
-}
-
-func appendInfo(b []byte, m *hub.Member) []byte {
-	if m.Info == "" {
-		return append(b, "null"...)
-	}
-	return append(b, m.Info...)
 }
 
 // appendEvent appends an event of the protocol itself, whose data is a string with the JSON that data appends in it.

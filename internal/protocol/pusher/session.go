@@ -1,5 +1,5 @@
-// Package pusher speaks version 7 of the Pusher Channels protocol, as pusher-js, laravel-echo and the native clients do:
-// over WebSocket, and over the HTTP requests that pusher-js falls back to where there is none. See XHR.
+// Package pusher speaks version 7 of the Pusher Channels protocol, as pusher-js, laravel-echo and the native clients
+// do: over WebSocket, and over the HTTP requests that pusher-js falls back to where there is none. See XHR.
 package pusher
 
 import (
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stacksjs/realtime-go/internal/channelname"
+	"github.com/stacksjs/realtime-go/internal/envelope"
 	"github.com/stacksjs/realtime-go/internal/hub"
 	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
@@ -235,7 +236,12 @@ func (s *session) signIn(c *command) {
 	userData, _ := c.userData.Text()
 	done := func(userData string, watchlist []string, err *hub.Error) {
 		if err != nil {
-			s.fail("", &hub.Error{Code: hub.Unauthorized, Message: err.Message})
+			no := &hub.Error{Code: hub.Unauthorized, Message: err.Message}
+			if err.Code == hub.Unauthorized && s.flags&authorized == 0 && s.client.App().Settings().AuthorizedWithin > 0 {
+				s.Stop(no) // it is not what this app wants, and there is no point in waiting
+				return
+			}
+			s.fail("", no)
 			return
 		}
 		s.flags |= authorized
@@ -248,10 +254,6 @@ func (s *session) signIn(c *command) {
 		s.socket.Schedule() // the identity may lapse before the next heartbeat
 	}
 	if !strings.Contains(auth, ":") && strings.Count(auth, ".") == 2 { // a token, which names the user by itself
-		if s.room.Authenticate == nil {
-			done("", nil, &hub.Error{Message: "this server takes no tokens"})
-			return
-		}
 		s.client.Authenticate(func(ctx context.Context) (*hub.User, error) { return s.room.Authenticate(ctx, auth) }, func(u *hub.User, err *hub.Error) {
 			if err != nil {
 				done("", nil, err)
@@ -347,7 +349,7 @@ func (s *session) Subscribed(o *hub.Subscribed) {
 		if o.Me == nil {
 			return empty(b)
 		}
-		return appendPresence(b, o.Members)
+		return append(envelope.AppendMembers(append(b, '{'), o.Members, envelope.AppendInfo), '}')
 	})
 	if kind, _ := channelname.Split(o.Channel); kind != channelname.Public {
 		s.flags |= authorized
@@ -359,28 +361,6 @@ func (s *session) Subscribed(o *hub.Subscribed) {
 		s.say("pusher:cache_miss", o.Channel, empty)
 	}
 	s.socket.Schedule() // the grant may lapse before the next heartbeat
-}
-
-func appendPresence(b []byte, ms []*hub.Member) []byte {
-	b = append(b, `{"presence":{"count":`...)
-	b = strconv.AppendInt(b, int64(len(ms)), 10)
-	b = append(b, `,"ids":[`...)
-	for i, m := range ms {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = jsontext.AppendString(b, m.ID)
-	}
-	b = append(b, `],"hash":{`...)
-	for i, m := range ms {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = jsontext.AppendString(b, m.ID)
-		b = append(b, ':')
-		b = appendInfo(b, m)
-	}
-	return append(b, "}}}"...)
 }
 
 // Refused implements hub.Session.
