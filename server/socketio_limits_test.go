@@ -50,19 +50,24 @@ func TestAttachmentsThatDoNotFit(t *testing.T) {
 			s := start(t, Config{})
 			p := s.dialSIO("")
 			c.packets(p)
-			for text, err := p.packet(); err == nil; text, err = p.packet() { // an event that nobody handles
-				if !strings.HasPrefix(text, `42["channel_error"`) {
-					t.Errorf("packet %s", text)
+			for {
+				op, b, err := p.read()
+				if err != nil {
+					t.Fatalf("no close frame: %v", err)
+				}
+				if op == ws.OpClose {
+					if got := fmt.Sprint(closeCode(b), " ", string(b[2:])); got != "1008 "+c.why {
+						t.Errorf("it is closed with %s, and should be with 1008 %s", got, c.why)
+					}
+					break
+				}
+				if !strings.HasPrefix(string(b), `42["channel_error"`) { // an event that nobody handles
+					t.Errorf("packet %s", b)
 				}
 			}
 			eventually(t, "the connection is gone", func() bool { return s.entered() == 0 })
 		})
 	}
-	t.Run("the reason is told", func(t *testing.T) {
-		p := start(t, Config{}).dialSIO("")
-		p.blobs("x")
-		p.wantClose(1008, "an attachment of nothing")
-	})
 }
 
 func TestAttachmentsThatNeverCome(t *testing.T) {
@@ -481,19 +486,31 @@ func TestAPostThatIsGivenUpWhileItsPacketsWait(t *testing.T) {
 	open := make(chan struct{})
 	heard := make(chan int, n+1)
 	say := io.New(io.Options{Logger: quiet()})
-	io.On(say.Namespace("/"), "e", func(_ context.Context, _ *io.Socket, i int) (struct{}, error) {
+	begun := make(chan struct{}, 2*n)
+	io.On(say.Namespace("/"), "e", func(_ context.Context, s *io.Socket, i int) (struct{}, error) {
+		begun <- struct{}{}
 		<-open
-		heard <- i
+		if s.Handshake().Query.Get("who") == "p" {
+			heard <- i
+		}
 		return struct{}{}, nil
 	})
 	s := start(t, Config{IO: say, Loops: 1, SocketIO: SocketIOConfig{Recovery: -1}})
-	p := s.dialPoller("")
+	p := s.dialPoller("&who=p")
 	var packets []string
 	for i := range n {
 		packets = append(packets, fmt.Sprintf(`42["e",%d]`, i))
 	}
 	body := strings.Join(packets, "\x1e")
 	p.slowBody(len(body), body).Close()
+	q := s.dialPoller("") // the same, and another POST meanwhile: that is one too many
+	q.slowBody(len(body), body).Close()
+	<-begun
+	<-begun
+	if status, answer := q.post(`42["e",0]`); status != http.StatusBadRequest || answer != `{"code":3,"message":"Bad request"}` {
+		t.Errorf("the next POST is answered with %d %s", status, answer)
+	}
+	q.wantGone()
 	// The WebSocket that the session gets meanwhile comes behind them.
 	c := p.probe()
 	p.want("6")
@@ -501,7 +518,7 @@ func TestAPostThatIsGivenUpWhileItsPacketsWait(t *testing.T) {
 	s.rounds()
 	close(open)
 	c.want("437[]")
-	for i := range n {
+	for i := range n + 1 {
 		if got := <-heard; got != i {
 			t.Fatalf("event %d is %d", i, got)
 		}
