@@ -381,8 +381,15 @@ func TestPusherProtocol(t *testing.T) {
 			q.want(`{"event":"E","channel":"presence-room","data":1}`)
 			s.send(realtime.Message{Channels: []string{"presence-room"}, Event: "E", Data: json.RawMessage(`2`), ExceptSockets: []string{q.SocketID}})
 			p.want(`{"event":"E","channel":"presence-room","data":"2"}`)
+			// What the protocol has no word for is not said.
+			data = `{"user_id":"11","user_info":{"name":"Bob"}}`
+			q.say(`{"event":"subscribe","channel":"presence-room","auth":"` + auth.SignChannel(docKey, docSecret, q.SocketID, "presence-room", data) + `","channel_data":` + inString(data) + `}`)
+			if got := q.next(); !strings.HasPrefix(got, `{"event":"member_updated",`) && !strings.HasPrefix(got, `{"event":"subscription_succeeded",`) {
+				t.Errorf("a member's new info is answered with %s", got)
+			}
 			q.say(`{"event":"ping"}`)
-			q.want(`{"event":"pong"}`)
+			for got := q.next(); got != `{"event":"pong"}`; got = q.next() {
+			}
 			p.quiet()
 		}},
 		{"the namespace that laravel-echo listens with", Config{EventNamespace: "App.Events"}, func(t *testing.T, s *live) {
@@ -498,8 +505,10 @@ func TestPusherDeadlines(t *testing.T) {
 	s := start(t, cfg)
 	s.clock = clock
 	begin := clock.now()
-	idle, joined, answers := s.upgraded("/app/"+docKey), s.dialPusher(""), s.dialPusher("")
+	idle, joined, answers, user := s.upgraded("/app/"+docKey), s.dialPusher(""), s.dialPusher(""), s.dialPusher("")
 	idle.read()
+	user.signIn(`{"id":"u1"}`)
+	user.next()
 	joined.joined("private-a")
 	answers.joined("public")
 	s.at(begin.Add(29 * time.Second))
@@ -511,6 +520,7 @@ func TestPusherDeadlines(t *testing.T) {
 	answers.want(pusherTrouble("", 4009, why))
 	answers.wantClose(4009, why)
 	joined.quiet()
+	user.quiet()
 }
 
 // Where connections must become authorized, one that fails to is closed; one that is authorized already is told only.

@@ -357,7 +357,7 @@ func (s *session) Subscribed(o *hub.Subscribed) {
 	switch {
 	case o.Cached != nil:
 		s.send(func(b []byte) []byte { return s.codec(false).appendDelivery(b, o.Cached) })
-	case o.CacheMiss && !o.Again:
+	case o.CacheMiss:
 		s.say("pusher:cache_miss", o.Channel, empty)
 	}
 	s.socket.Schedule() // the grant may lapse before the next heartbeat
@@ -394,14 +394,9 @@ func (s *session) Unsubscribed(channel string, err *hub.Error, _ any) {
 
 // Done implements hub.Session.
 func (s *session) Done(channel string, _ hub.Position, _ []byte, err *hub.Error, _ any) {
-	if err == nil {
-		return
+	if err != nil {
+		s.fail(channel, err)
 	}
-	if e := *err; e.Code == hub.Unauthorized { // 4009 is about the connection
-		e.Code = hub.Forbidden
-		err = &e
-	}
-	s.fail(channel, err)
 }
 
 // Stop implements hub.Session.
