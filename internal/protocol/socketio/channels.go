@@ -77,7 +77,11 @@ func (c *client) command(name string, arg jsontext.Value, req request) bool {
 	}
 	channel, ok := f.channel.Text()
 	if err != nil || !ok && name != "auth" {
-		c.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("%s takes a channel's name, or an object with a channel: %.60s", name, arg)})
+		takes := "a channel's name, or an object with a channel"
+		if name == "auth" {
+			takes = "an object with a token"
+		}
+		c.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: fmt.Sprintf("%s takes %s: %.60s", name, takes, orNull(arg))})
 		return true
 	}
 	switch name {
