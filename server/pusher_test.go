@@ -360,6 +360,34 @@ func TestPusherProtocol(t *testing.T) {
 			p.wantClose(4100, "the app has 1 connections, which is its limit")
 			s.openPusher("/app/other").next()
 		}},
+		{"a version that is looked at", Config{StrictVersion: true}, func(t *testing.T, s *live) {
+			for _, version := range []string{"5", "6", "7"} {
+				s.openPusher("/app/" + docKey + "?protocol=" + version).next()
+			}
+			for query, want := range map[string]string{
+				"":            `{"event":"pusher:error","data":{"code":4008,"message":"no protocol version: this server wants protocol=7"}}`,
+				"?protocol=x": `{"event":"pusher:error","data":{"code":4006,"message":"protocol version \"x\" is no number"}}`,
+				"?protocol=8": `{"event":"pusher:error","data":{"code":4007,"message":"protocol version 8 is not supported: this server speaks 5 to 7"}}`,
+			} {
+				p := s.openPusher("/app/" + docKey + query)
+				p.want(want)
+				var said struct {
+					Data struct {
+						Code    int
+						Message string
+					}
+				}
+				if err := json.Unmarshal([]byte(want), &said); err != nil {
+					t.Fatal(err)
+				}
+				p.wantClose(said.Data.Code, said.Data.Message)
+			}
+		}},
+		{"a version that is not", Config{}, func(t *testing.T, s *live) {
+			for _, query := range []string{"", "?protocol=x", "?protocol=8"} {
+				s.openPusher("/app/" + docKey + query).next()
+			}
+		}},
 		{"under a prefix", Config{Prefix: "/realtime"}, func(t *testing.T, s *live) {
 			p := s.openPusher("/realtime/app/" + docKey)
 			p.next()
