@@ -103,8 +103,8 @@ func (a *Auth) Channel(pattern string, fn func(ctx context.Context, u *User, p P
 }
 
 // Identify registers how a request's user is found, e.g. by a session cookie. It is asked at every upgrade and by
-// [Auth.Handler], unless the request came with a token that JWT verifies. An error refuses the request; a [Refusal] tells the
-// client why. A zero User means nobody, which is refused too unless AllowAnonymous was called.
+// [Auth.Handler], unless the request came with a token that JWT verifies. An error refuses the request; a [Refusal]
+// tells the client why. A zero User means nobody, which is refused too unless AllowAnonymous was called.
 //
 // fn runs on the goroutine of the request, with its context.
 func (a *Auth) Identify(fn func(*http.Request) (User, error)) {
@@ -289,7 +289,8 @@ func compactJSON(raw json.RawMessage) (json.RawMessage, error) {
 
 // User finds out who makes a request: by token if it is not empty, else by an "Authorization: Bearer" header, else by
 // what Identify says. A token that does not verify refuses the request, whatever Identify would say. If JWT was not
-// called, tokens in the header are left to Identify. A nil User means that nobody is identified and that this is allowed.
+// called, tokens in the header are left to Identify. A nil User means that nobody is identified and that this is
+// allowed.
 //
 // The error is a [*Refusal] or comes from the function given to Identify.
 func (a *Auth) User(ctx context.Context, r *http.Request, token string) (*User, error) {

@@ -283,7 +283,7 @@ func (in *authRequest) readForm(raw string) error {
 		if v, ok := list["channel_name"]; ok {
 			in.channels = append(in.channels, v...)
 			name, _, _ := strings.Cut(pair, "=")
-			in.several = in.several || name != "channel_name" || len(in.channels) > 1
+			in.several = name != "channel_name" || len(in.channels) > 1
 		}
 	}
 	return nil

@@ -77,6 +77,9 @@ type Server struct {
 	TLS TLS `yaml:"tls,omitempty"`
 	// The time over which a shutdown spreads the closes of connections. Default: 5s.
 	Drain Duration `yaml:"drain,omitempty"`
+	// Whether Pusher clients must name a version of their protocol that is spoken here (5 to 7), as at hosted Pusher.
+	// Default: false.
+	StrictVersion bool `yaml:"strictVersion,omitempty"`
 	// Whether permessage-deflate is accepted. Default: true.
 	Compression *bool `yaml:"compression,omitempty"`
 	// How many event loops own the connections. Default: one per CPU.

@@ -181,7 +181,7 @@ func (a *App) Close(ctx context.Context) error {
 func (c *Config) server(o options) (server.Config, error) {
 	s, l := c.Server, c.Limits
 	cfg := server.Config{
-		Apps: c.apps(), Origins: s.Origins, Path: s.Path, Prefix: s.Prefix, EventNamespace: c.Pusher.EventNamespace, NoCompression: s.Compression != nil && !*s.Compression,
+		Apps: c.apps(), Origins: s.Origins, Path: s.Path, Prefix: s.Prefix, StrictVersion: s.StrictVersion, EventNamespace: c.Pusher.EventNamespace, NoCompression: s.Compression != nil && !*s.Compression,
 		CertFile: c.path(s.TLS.Cert), KeyFile: c.path(s.TLS.Key), DrainWindow: time.Duration(s.Drain), Loops: s.Loops, Logger: o.logger,
 		Limits: server.Limits{
 			Connections: l.Connections, ConnectionsPerAddress: l.ConnectionsPerAddress, Handshake: time.Duration(l.Handshake),

@@ -83,6 +83,8 @@ func TestHTTPAPI(t *testing.T) {
 	s.wantAPI("POST", "/apps/3/events", nil, `{"name":"e","channels":["orders"],"data":"\"quoted\""}`, 200, `{}`)
 	p.want(`{"event":"e","channel":"orders","data":"\"quoted\""}`)
 	s.wantAPI("POST", "/apps/3/events", nil, `{"name":"e","channels":["orders","orders"],"data":"1","socket_id":"`+p.SocketID+`"}`, 200, `{}`)
+	s.wantAPI("POST", "/apps/3/events", nil, `{"name":"e","channels":["orders","orders"],"channel":"orders","data":"1"}`, 200, `{}`) // once
+	p.want(`{"event":"e","channel":"orders","data":"1"}`)
 	s.wantAPI("POST", "/apps/3/events", nil, `{"name":"e","channels":["presence-room"],"data":"x","info":"user_count"}`, 200, `{"channels":{"presence-room":{"user_count":1}}}`)
 	p.want(`{"event":"e","channel":"presence-room","data":"x"}`)
 	s.wantAPI("POST", "/apps/3/events", map[string]string{"channels": "orders"}, `{"name":"e","data":"q"}`, 200, `{}`)

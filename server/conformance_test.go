@@ -41,7 +41,9 @@ type dialect struct {
 	join []string // packets that a session begins with
 	news int      // how many packets answer them
 	say  string   // a packet
-	hear string   // and what answers it
+
+	patience time.Duration // of an attempt; see conclusive
+	hear     string        // and what answers it
 }
 
 func conformance(t *testing.T) (base string) {
@@ -542,7 +544,8 @@ func (d *dialect) wantRefused(pairs ...string) {
 // conclusive repeats what two requests at once may make inconclusive: which of them the server sees first is not ours to say.
 func (d *dialect) conclusive(try func() bool) {
 	d.t.Helper()
-	for range 20 {
+	for i := range 20 {
+		d.patience = time.Duration(i) * 5 * time.Millisecond
 		if try() || d.t.Failed() {
 			return
 		}
@@ -867,6 +870,7 @@ func (d *dialect) pollingClose() {
 	d.conclusive(func() bool {
 		p := d.open()
 		waiting := p.getting()
+		time.Sleep(d.patience) // a written request has not arrived yet: whoever waits longer is the likelier first
 		p.post("1")
 		answer := <-waiting
 		p.wantGone()

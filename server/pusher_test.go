@@ -360,6 +360,34 @@ func TestPusherProtocol(t *testing.T) {
 			p.wantClose(4100, "the app has 1 connections, which is its limit")
 			s.openPusher("/app/other").next()
 		}},
+		{"a version that is looked at", Config{StrictVersion: true}, func(t *testing.T, s *live) {
+			for _, version := range []string{"5", "6", "7"} {
+				s.openPusher("/app/" + docKey + "?protocol=" + version).next()
+			}
+			for query, want := range map[string]string{
+				"":            `{"event":"pusher:error","data":{"code":4008,"message":"no protocol version: this server wants protocol=7"}}`,
+				"?protocol=x": `{"event":"pusher:error","data":{"code":4006,"message":"protocol version \"x\" is no number"}}`,
+				"?protocol=8": `{"event":"pusher:error","data":{"code":4007,"message":"protocol version 8 is not supported: this server speaks 5 to 7"}}`,
+			} {
+				p := s.openPusher("/app/" + docKey + query)
+				p.want(want)
+				var said struct {
+					Data struct {
+						Code    int
+						Message string
+					}
+				}
+				if err := json.Unmarshal([]byte(want), &said); err != nil {
+					t.Fatal(err)
+				}
+				p.wantClose(said.Data.Code, said.Data.Message)
+			}
+		}},
+		{"a version that is not", Config{}, func(t *testing.T, s *live) {
+			for _, query := range []string{"", "?protocol=x", "?protocol=8"} {
+				s.openPusher("/app/" + docKey + query).next()
+			}
+		}},
 		{"under a prefix", Config{Prefix: "/realtime"}, func(t *testing.T, s *live) {
 			p := s.openPusher("/realtime/app/" + docKey)
 			p.next()
@@ -381,8 +409,15 @@ func TestPusherProtocol(t *testing.T) {
 			q.want(`{"event":"E","channel":"presence-room","data":1}`)
 			s.send(realtime.Message{Channels: []string{"presence-room"}, Event: "E", Data: json.RawMessage(`2`), ExceptSockets: []string{q.SocketID}})
 			p.want(`{"event":"E","channel":"presence-room","data":"2"}`)
+			// What the protocol has no word for is not said.
+			data = `{"user_id":"11","user_info":{"name":"Bob"}}`
+			q.say(`{"event":"subscribe","channel":"presence-room","auth":"` + auth.SignChannel(docKey, docSecret, q.SocketID, "presence-room", data) + `","channel_data":` + inString(data) + `}`)
+			if got := q.next(); !strings.HasPrefix(got, `{"event":"member_updated",`) && !strings.HasPrefix(got, `{"event":"subscription_succeeded",`) {
+				t.Errorf("a member's new info is answered with %s", got)
+			}
 			q.say(`{"event":"ping"}`)
-			q.want(`{"event":"pong"}`)
+			for got := q.next(); got != `{"event":"pong"}`; got = q.next() {
+			}
 			p.quiet()
 		}},
 		{"the namespace that laravel-echo listens with", Config{EventNamespace: "App.Events"}, func(t *testing.T, s *live) {
@@ -498,8 +533,10 @@ func TestPusherDeadlines(t *testing.T) {
 	s := start(t, cfg)
 	s.clock = clock
 	begin := clock.now()
-	idle, joined, answers := s.upgraded("/app/"+docKey), s.dialPusher(""), s.dialPusher("")
+	idle, joined, answers, user := s.upgraded("/app/"+docKey), s.dialPusher(""), s.dialPusher(""), s.dialPusher("")
 	idle.read()
+	user.signIn(`{"id":"u1"}`)
+	user.next()
 	joined.joined("private-a")
 	answers.joined("public")
 	s.at(begin.Add(29 * time.Second))
@@ -511,6 +548,7 @@ func TestPusherDeadlines(t *testing.T) {
 	answers.want(pusherTrouble("", 4009, why))
 	answers.wantClose(4009, why)
 	joined.quiet()
+	user.quiet()
 }
 
 // Where connections must become authorized, one that fails to is closed; one that is authorized already is told only.

@@ -69,6 +69,9 @@ type Config struct {
 	IO *io.IO
 	// SocketIO says how Socket.IO is spoken.
 	SocketIO SocketIOConfig
+	// StrictVersion closes connections of Pusher clients that do not name a version of their protocol which is spoken here
+	// (5 to 7), as hosted Pusher does: with 4008, 4006 or 4007. Otherwise the version is not looked at.
+	StrictVersion bool
 	// NoCompression refuses permessage-deflate (RFC 7692). Otherwise it is accepted without context takeover, so that a
 	// message is compressed once for all its receivers.
 	NoCompression bool

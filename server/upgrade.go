@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/protocol/bun"
+	"github.com/stacksjs/realtime-go/internal/protocol/pusher"
 	"github.com/stacksjs/realtime-go/internal/protocol/socketio"
 	"github.com/stacksjs/realtime-go/internal/socket"
 	"github.com/stacksjs/realtime-go/internal/ws"
@@ -158,6 +160,10 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 			return h, no
 		}
 	}
+	if h.refused = s.pusherVersion(h, q); h.refused != nil {
+		h.answer = ws.AppendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), ws.Upgrade{})
+		return h, nil
+	}
 	code, no := s.identify(ctx, r, h, key, q.Get("token"))
 	if s.draining.Load() { // last, since the application may have taken its time
 		h.release()
@@ -183,6 +189,14 @@ func (s *Server) admit(ctx context.Context, r *http.Request) (*handshake, *refus
 	h.deflate = up.Deflate
 	h.answer = ws.AppendResponse(nil, r.Header.Get("Sec-WebSocket-Key"), up)
 	return h, nil
+}
+
+// pusherVersion says why a Pusher client's protocol version is not taken, where that is looked at.
+func (s *Server) pusherVersion(h *handshake, q url.Values) *hub.Error {
+	if h.protocol != Pusher || !s.cfg.StrictVersion {
+		return nil
+	}
+	return pusher.CheckVersion(q.Get("protocol"))
 }
 
 // identify finds the app and the user of a handshake and a place for it.

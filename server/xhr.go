@@ -140,6 +140,9 @@ func (s *Server) openXHR(w http.ResponseWriter, r *http.Request, id xhrID, poll 
 	}
 	h, no := s.safely(func() (*handshake, *refused) {
 		h := &handshake{protocol: Pusher}
+		if h.refused = s.pusherVersion(h, r.URL.Query()); h.refused != nil {
+			return h, nil
+		}
 		if code, no := s.identify(r.Context(), r, h, id.key, r.URL.Query().Get("token")); no != nil {
 			h.refused = &hub.Error{Code: code, Message: no.why} // which pusher-js learns in a session only
 		}

@@ -321,14 +321,29 @@ func TestMistakes(t *testing.T) {
 
 func TestServe(t *testing.T) {
 	clean(t)
-	s := launch(t, "serve", "--addr", "127.0.0.1:0", "--app-key", "key", "--app-secret", "secret")
+	serves(t, "1", "--app-key", "key", "--app-secret", "secret")
+}
+
+// The secret need not be on the command line, where other users of the machine see it.
+func TestServeWithASecretOfTheEnvironment(t *testing.T) {
+	clean(t)
+	t.Setenv("PUSHER_APP_ID", "1001")
+	t.Setenv("PUSHER_APP_KEY", "key")
+	t.Setenv("PUSHER_APP_SECRET", "secret")
+	serves(t, "1001")
+}
+
+// serves launches a server with an app whose key is "key", publishes to it and hears that.
+func serves(t *testing.T, app string, args ...string) {
+	t.Helper()
+	s := launch(t, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...)
 	url, ok := strings.CutPrefix(s.line(s.out), "realtime serves ")
 	if !ok {
 		t.Fatalf("serve says %q", url)
 	}
 	l := launch(t, "listen", "orders", "--url", url)
 	l.want(l.bad, "listening to orders")
-	if code, _, bad := command(t, "publish", "orders", "E", "1", "--url", "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "/ws"), "--key", "key", "--secret", "secret"); code != exitOK {
+	if code, _, bad := command(t, "publish", "orders", "E", "1", "--url", "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "/ws"), "--app-id", app, "--key", "key", "--secret", "secret"); code != exitOK {
 		t.Fatal(bad)
 	}
 	if said := l.line(l.out); !strings.HasSuffix(said, "  orders  E  1") {
@@ -476,7 +491,7 @@ func TestDocumentedCommandsAreCommands(t *testing.T) {
 	clean(t)
 	t.Setenv("PUSHER_APP_KEY", "key")
 	t.Setenv("PUSHER_APP_SECRET", "secret")
-	example := regexp.MustCompile("(?m)^(?:    )?(?:go run ./cmd/)?realtime (.*)$")
+	example := regexp.MustCompile("(?m)^ *(?:[A-Z_]+=[^ ]+ )*(?:go run ./cmd/)?realtime (.*)$")
 	word := regexp.MustCompile(`'[^']*'|"[^"]*"|[^ ]+`)
 	check := func(source, text string, lines int) {
 		t.Helper()
@@ -497,7 +512,7 @@ func TestDocumentedCommandsAreCommands(t *testing.T) {
 			}
 		}
 	}
-	for page, lines := range map[string]int{"../../README.md": 8, "../../docs/getting-started.md": 2, "../../docs/performance.md": 5} {
+	for page, lines := range map[string]int{"../../README.md": 8, "../../docs/getting-started.md": 2, "../../docs/performance.md": 5, "../../docs/move-from-pusher.md": 1} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

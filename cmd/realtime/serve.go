@@ -29,7 +29,7 @@ type serve struct {
 	Origin      []string `placeholder:"ORIGIN" help:"Web pages' origins that may connect besides the file's, such as https://shop.example."`
 	AppID       string   `placeholder:"ID" help:"The app whose key --app-key is (1)."`
 	AppKey      string   `placeholder:"KEY" help:"The key with which programs may publish, and sign for clients."`
-	AppSecret   string   `placeholder:"SECRET" help:"The key's secret. Other users of this machine can see it here; in $$PUSHER_APP_SECRET they cannot."`
+	AppSecret   string   `placeholder:"SECRET" help:"The key's secret. Other users of this machine can see it here, but not in $$PUSHER_APP_SECRET, which goes with $$PUSHER_APP_ID and $$PUSHER_APP_KEY in place of these flags."`
 }
 
 func (serve) Help() string {

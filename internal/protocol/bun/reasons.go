@@ -37,4 +37,8 @@ var reasons = map[hub.Code]reason{
 	hub.Violation:        {4300, "ValidationError", 400, 1008, "violation"},
 	hub.UnknownApp:       {4001, "AuthError", 404, 4001, "unknown_app"},
 	hub.OriginRefused:    {4009, "AuthError", 403, 4009, "origin"},
+
+	hub.NoVersion:          {4008, "ValidationError", 400, 4008, "version"},
+	hub.BadVersion:         {4006, "ValidationError", 400, 4006, "version"},
+	hub.UnsupportedVersion: {4007, "ValidationError", 400, 4007, "version"},
 }

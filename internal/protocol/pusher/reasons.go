@@ -36,4 +36,8 @@ var reasons = map[hub.Code]reason{
 	hub.Violation:        {4200, "ValidationError", 400, 4100},
 	hub.UnknownApp:       {4001, "AuthError", 404, 4001},
 	hub.OriginRefused:    {4009, "AuthError", 403, 4009},
+
+	hub.NoVersion:          {4008, "ValidationError", 400, 4008},
+	hub.BadVersion:         {4006, "ValidationError", 400, 4006},
+	hub.UnsupportedVersion: {4007, "ValidationError", 400, 4007},
 }

@@ -103,6 +103,19 @@ func (s *session) codec(deflate bool) Codec {
 	return Codec{Deflate: deflate, Namespace: s.room.Namespace}
 }
 
+// CheckVersion says why a protocol version is not one that is spoken here: 5 to 7, of which the later ones only add.
+func CheckVersion(v string) *hub.Error {
+	switch {
+	case v == "":
+		return &hub.Error{Code: hub.NoVersion, Message: "no protocol version: this server wants protocol=7"}
+	case strings.Trim(v, "0123456789") != "":
+		return &hub.Error{Code: hub.BadVersion, Message: fmt.Sprintf("protocol version %.20q is no number", v)}
+	case v != "5" && v != "6" && v != "7":
+		return &hub.Error{Code: hub.UnsupportedVersion, Message: fmt.Sprintf("protocol version %.20s is not supported: this server speaks 5 to 7", v)}
+	}
+	return nil
+}
+
 // Refuse begins a session that ends at once. The handshake succeeds, because a browser tells a page nothing about one
 // that fails, and the client could not know whether to come back.
 func (c *Conn) Refuse(err *hub.Error, end socket.Releaser) {
@@ -357,7 +370,7 @@ func (s *session) Subscribed(o *hub.Subscribed) {
 	switch {
 	case o.Cached != nil:
 		s.send(func(b []byte) []byte { return s.codec(false).appendDelivery(b, o.Cached) })
-	case o.CacheMiss && !o.Again:
+	case o.CacheMiss:
 		s.say("pusher:cache_miss", o.Channel, empty)
 	}
 	s.socket.Schedule() // the grant may lapse before the next heartbeat
@@ -394,14 +407,9 @@ func (s *session) Unsubscribed(channel string, err *hub.Error, _ any) {
 
 // Done implements hub.Session.
 func (s *session) Done(channel string, _ hub.Position, _ []byte, err *hub.Error, _ any) {
-	if err == nil {
-		return
+	if err != nil {
+		s.fail(channel, err)
 	}
-	if e := *err; e.Code == hub.Unauthorized { // 4009 is about the connection
-		e.Code = hub.Forbidden
-		err = &e
-	}
-	s.fail(channel, err)
 }
 
 // Stop implements hub.Session.

@@ -188,8 +188,8 @@ func (p *response) hurry() {
 // otherwise until the response is full. With an error nothing was written: ErrEnded when the session is over, or
 // http.ErrNotSupported when w cannot be flushed.
 //
-// A client that goes away from a response has gone for good: what was on its way to it is lost, and a session does not go
-// on with a gap.
+// A client that goes away from a response has gone for good: what was on its way to it is lost, and a session does not
+// go on with a gap.
 func (x *XHR) Serve(w http.ResponseWriter, r *http.Request, poll bool) error {
 	t := &x.wire
 	me := &response{to: http.NewResponseController(w), leave: make(chan struct{}), gone: make(chan struct{})}

@@ -34,4 +34,8 @@ var reasons = map[hub.Code]reason{
 	hub.Violation:        {4300, 400, "violation"},
 	hub.UnknownApp:       {4001, 404, "unknown_app"},
 	hub.OriginRefused:    {4009, 403, "origin"},
+
+	hub.NoVersion:          {4008, 400, "version"},
+	hub.BadVersion:         {4006, 400, "version"},
+	hub.UnsupportedVersion: {4007, 400, "version"},
 }
