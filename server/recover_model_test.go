@@ -970,17 +970,6 @@ func (a *sioActor) comeBack() {
 				}
 			}
 			x.mustNot = true
-		case y == 3 && patient: // somebody has come back with it already, and is there: who comes later is believed
-			if twin := a.connect(); twin != nil {
-				p, ok := twin.await(twin.ask(ss.nsp, fmt.Sprintf(`{"pid":%q%s}`, pid, offset)))
-				if ok && x.must && !strings.Contains(p.data, `"`+ss.pid+`"`) {
-					a.m.fail("%s did not come back the first time: %s", ss.sid, p.data)
-				}
-				x.must = x.must && ok
-				twin.mute()
-				defer twin.close(true)
-				offset = a.seen(ss)
-			}
 		case y < 7: // a recovery that is itself cut
 			if cut := a.connect(); cut != nil {
 				x.must = false

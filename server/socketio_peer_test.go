@@ -124,12 +124,17 @@ func (c *engineConn) readWS(conn *wsclient.Conn) (b []byte, binary bool, err err
 	return b, op == ws.OpBinary, err
 }
 
+// pass waits while the gate is closed.
+func (c *engineConn) pass() {
+	c.gate.Lock()
+	defer c.gate.Unlock()
+}
+
 // listen reads a WebSocket until it ends.
 func (c *engineConn) listen(conn *wsclient.Conn) {
 	defer close(c.ended)
 	for {
-		c.gate.Lock()
-		c.gate.Unlock()
+		c.pass()
 		b, binary, err := c.readWS(conn)
 		if err != nil || c.deaf.Load() {
 			return
@@ -187,8 +192,7 @@ func (c *engineConn) poll(packets []string) {
 			close(c.polled)
 			return
 		}
-		c.gate.Lock()
-		c.gate.Unlock()
+		c.pass()
 		var err error
 		if packets, err = c.get(); err != nil || c.deaf.Load() {
 			break
