@@ -153,6 +153,7 @@ type modelConn struct {
 type first struct {
 	text   string
 	before int // of want
+	got    bool
 }
 
 type fate uint8
@@ -415,11 +416,13 @@ func (c *modelConn) compare(got []string) {
 			rest = append(rest, text)
 			continue
 		}
-		if n == len(c.firsts) || text != c.firsts[n].text || len(rest) > c.firsts[n].before {
-			t.Errorf("connection %d got %.60q behind %d units; of what goes first, and before how many, it had got %d of %v", c.id, text, len(rest), n, c.firsts)
+		n++
+		i := slices.IndexFunc(c.firsts, func(f first) bool { return f.text == text })
+		if i < 0 || len(rest) > c.firsts[i].before || c.firsts[i].got {
+			t.Errorf("connection %d got %.60q behind %d units: %v", c.id, text, len(rest), c.firsts)
 			return
 		}
-		n++
+		c.firsts[i].got = true
 	}
 	if n < len(c.firsts) && c.fate != isAborted {
 		t.Errorf("connection %d got %d of %v", c.id, n, c.firsts)

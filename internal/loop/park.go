@@ -78,6 +78,10 @@ func (c *Conn) TakeOver(old *Conn, h Handler) bool {
 	}
 	old.flags |= flagClosed
 	old.fd, old.x = -1, nil
+	if old.flags&flagPaused != 0 && c.flags&flagPaused == 0 {
+		c.flags |= flagPaused
+		c.Resume()
+	}
 	if c.armed = 0; c.deadline != 0 {
 		c.arm() // the wheel knew it by its former slot
 	}
@@ -96,18 +100,15 @@ func (q *queue) behind(hand *queue) {
 	q.busy, q.hand = hand.busy, hand.hand
 }
 
-// Cork holds back what is sent to c until as many calls of Uncork. It reports false, and does nothing, while a transport
-// has not taken what was sent before.
+// Cork holds back what is sent to c, and what has been sent and waits, until as many calls of Uncork. It reports false,
+// and does nothing, when the connection ends.
 func (c *Conn) Cork() bool {
 	if c.Closing() {
 		return false
 	}
 	x := c.extra()
-	if x.corks == 0 && x.queue.waiting() > 0 {
-		if !x.parked {
-			return false
-		}
-		x.first, x.queue = x.queue.all(), queue{} // which goes first, since it came first
+	if q := &x.queue; x.corks == 0 && c.fd >= 0 && q.bytes > 0 { // what has begun has to be ended
+		q.busy, q.hand = 1, len(q.items[q.head].b)
 	}
 	x.corks++
 	return true
@@ -139,6 +140,9 @@ func (x *extra) release() {
 		q.bytes += len(x.first)
 	}
 	x.corks, x.first = 0, nil
+	if x.pump == nil {
+		q.busy, q.hand = 0, 0
+	}
 }
 
 // writeOn sees to it that what is queued gets out.

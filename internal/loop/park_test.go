@@ -177,9 +177,6 @@ func TestFinishReturnsAllThatWasNotTaken(t *testing.T) {
 		})
 		r.written()
 		r.on(func() {
-			if !p.Cork() {
-				t.Error("it cannot be corked because something waits, though there is no transport to write it")
-			}
 			r.append(&g, Stamp{Seq: 2}, "collected ")
 			p.Send([]byte("reply "))
 			p.onClose = func(error) { p.Send([]byte("too late ")) }
@@ -533,16 +530,13 @@ func TestCorksHoldBackWhatIsSent(t *testing.T) {
 		r.written()
 		r.on(func() {
 			e.Uncork([]byte("z "))
-			e.Cork() // again, before the poller says that the socket takes more
+			e.Cork() // again, before the poller says that the socket takes more: the first is on its way
+			e.Send([]byte("d "))
 		})
-		r.on(func() { e.Send([]byte("d ")) })
+		r.read(peer, "z ")
 		r.written()
-		r.on(func() {
-			for e.x != nil && e.x.corks > 0 {
-				e.Uncork(nil)
-			}
-		})
-		r.wantRest(e, peer, "z c d ")
+		r.on(func() { e.Uncork(nil) })
+		r.wantRest(e, peer, "c d ")
 	})
 }
 
@@ -618,12 +612,11 @@ func TestCorkingWhileTheWriterHasSomethingInHand(t *testing.T) {
 	r.written()
 	r.on(func() { e.Send([]byte("b ")) }) // which the writer has not
 	r.written()
-	r.on(func() {
-		if e.Cork() {
-			t.Error("it is corked although something waits")
-		}
-	})
-	r.wantRest(e, peer, "a b ")
+	r.on(func() { e.Cork() })
+	r.read(peer, "a ")
+	r.until("the writer is done", func() bool { return !e.x.pump.writing })
+	r.on(func() { e.Uncork([]byte("first ")) })
+	r.wantRest(e, peer, "first b ")
 }
 
 func TestACorkOutlivesAPause(t *testing.T) {
@@ -665,17 +658,51 @@ func TestAPartlyWrittenUnitIsNotTornByACork(t *testing.T) {
 	}
 	r := newRig(t, true, Config{})
 	defer r.Stop()
-	e := &end{closed: make(chan error, 2)}
+	for _, early := range []bool{false, true} {
+		e := &end{closed: make(chan error, 2)}
+		peer := r.attach(&e.Conn, e, 1)
+		big := strings.Repeat("x", 1<<20)
+		r.on(func() { e.Send([]byte(big)) })
+		r.written()
+		r.on(func() { e.Send([]byte("held ")) })
+		r.written()
+		r.on(func() {
+			if e.Queued() < 1<<19 {
+				t.Errorf("only %d bytes wait", e.Queued())
+			}
+			e.Cork()
+			if early {
+				e.Uncork([]byte("first "))
+			}
+		})
+		r.read(peer, big)
+		if !early {
+			r.until("it has been written", func() bool { return e.Queued() == len("held ") && e.flags&flagWriting == 0 })
+			r.on(func() { e.Uncork([]byte("first ")) })
+		}
+		r.read(peer, "first held ")
+		r.until("nothing waits", func() bool { return e.x == nil })
+		r.on(func() { e.Abort(nil) })
+	}
+
+	// Nor by its end, for being too slow.
+	e := &end{closed: make(chan error, 2), slow: "too slow"}
 	peer := r.attach(&e.Conn, e, 1)
 	big := strings.Repeat("x", 1<<20)
 	r.on(func() { e.Send([]byte(big)) })
 	r.written()
 	r.on(func() {
-		if e.Queued() == 0 || e.Cork() {
-			t.Error("it is corked although something waits")
-		}
+		e.Cork()
+		e.Send([]byte(strings.Repeat("y", 3<<20)))
 	})
-	r.wantRest(e, peer, big)
+	r.written()
+	r.on(func() { e.Send([]byte(strings.Repeat("y", 3<<20))) })
+	if err := <-e.closed; err != ErrSlow {
+		t.Errorf("closed with %v", err)
+	}
+	if got := rest(t, peer); got != big+"too slow" {
+		t.Errorf("got %d bytes", len(got))
+	}
 }
 
 func TestACorkedConnectionThatIsSentTooMuchEnds(t *testing.T) {

@@ -7,7 +7,7 @@ type queue struct {
 	items []item
 	head  int
 	bytes int
-	busy  int // items at the head that a pump is writing, and
+	busy  int // items at the head that a pump is writing, or that a cork does not hold back, and
 	hand  int // their bytes
 }
 
@@ -202,8 +202,13 @@ func (x *extra) countDropped(g *Group) {
 // drain writes what waits, now that the socket takes more.
 func (c *Conn) drain() {
 	q := &c.x.queue
-	for q.head < len(q.items) {
-		n, err := writevFD(int(c.fd), q.items[q.head:])
+	corked := c.x.corks > 0
+	end := len(q.items)
+	if corked {
+		end = q.head + q.busy
+	}
+	for q.head < end {
+		n, err := writevFD(int(c.fd), q.items[q.head:end])
 		if err == errAgain {
 			return
 		}
@@ -212,10 +217,15 @@ func (c *Conn) drain() {
 			return
 		}
 		q.wrote(n)
+		if corked {
+			q.busy, q.hand = end-q.head, q.hand-n
+		}
 	}
 	c.flags &^= flagWriting
 	c.interest()
-	c.emptied()
+	if q.bytes == 0 {
+		c.emptied()
+	}
 }
 
 // wrote takes n bytes off the head.
