@@ -482,13 +482,12 @@ func (a *sioActor) connect() *sioConn {
 		query = "&user=" + a.user
 	}
 	ready := make(chan struct{})
-	e, err := a.m.s.engine(query, a.r.IntN(2) == 0, func(text string, blobs [][]byte) { <-ready; c.heard(text, blobs) })
+	e, err := a.m.s.engine(query, a.r.IntN(2) == 0, func(text string, blobs [][]byte) { <-ready; c.heard(text, blobs) }, func() { <-ready; c.answers() })
 	if err != nil {
 		a.m.fail("%s: %v", a.name, err)
 		return nil
 	}
 	c.engineConn = e
-	e.pong = c.answers
 	close(ready)
 	a.m.mu.Lock()
 	a.m.conns[e] = c
@@ -877,7 +876,10 @@ func (a *sioActor) drop(ss *sioSession) {
 		a.m.fail("%s is not told of the end", ss.sid)
 	}
 	if a.r.IntN(2) == 0 { // and is not to come back
-		p, ok := a.conn.enter(ss.nsp, fmt.Sprintf(`{"pid":%q,"offset":%q}`, ss.pid, ss.last))
+		ss.mu.Lock()
+		last := ss.last
+		ss.mu.Unlock()
+		p, ok := a.conn.enter(ss.nsp, fmt.Sprintf(`{"pid":%q,"offset":%q}`, ss.pid, last))
 		if ok && strings.Contains(p.data, ss.pid) {
 			a.m.fail("%s came back although it had left", ss.sid)
 		}

@@ -51,8 +51,8 @@ type engineConn struct {
 const sioTime = time.Minute // for anything that the server is to do
 
 // engine opens a session. query is added to the request's, and begins with "&".
-func (s *live) engine(query string, polling bool, on func(text string, blobs [][]byte)) (*engineConn, error) {
-	c := &engineConn{s: s, query: query, on: on, ended: make(chan struct{})}
+func (s *live) engine(query string, polling bool, on func(text string, blobs [][]byte), pong func()) (*engineConn, error) {
+	c := &engineConn{s: s, query: query, on: on, pong: pong, ended: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		nc, err := new(net.Dialer).DialContext(ctx, network, addr)

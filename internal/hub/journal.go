@@ -177,7 +177,8 @@ type Saved struct {
 	data   any    // of the protocol
 	taken  uint64 // what had been taken from clients; see takings
 
-	from   uint64  // its connection had not got anything before this ordinal
+	from   uint64  // up to this ordinal it has got everything
+	asked  uint64  // the same, as the client that is coming back says
 	behind *branch // where things that it missed before are still on the way from; nil for none
 	subs   []savedSub
 }
@@ -317,10 +318,11 @@ func (b *branch) claim(id ID, at int, after uint64, answer func(*Saved)) {
 			return
 		}
 		b.forget(s)
+		s.asked = s.from
 		if at == b.index() { // otherwise it is of an earlier connection, and everything since is to be sent
-			s.from = max(s.from, min(after, b.journal.last()))
+			s.asked = max(s.from, min(after, b.journal.last()))
 		}
-		if !b.journal.whole(s.from) || !h.takings.known(s.taken) {
+		if !b.journal.whole(s.asked) || !h.takings.known(s.taken) {
 			s.release()
 			answer(nil)
 			return
@@ -488,7 +490,7 @@ func (s *Saved) missed(upTos []uint64, upTo uint64) []Missed {
 		x.upTo = upTos[i]
 		subs[i] = x
 	}
-	entries := s.branch.journal.after(s.from)
+	entries := s.branch.journal.after(s.asked)
 	for i := range entries {
 		if e := &entries[i]; e.to == s.id {
 			switch past := e.past.(type) {
