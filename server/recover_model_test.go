@@ -28,11 +28,9 @@ import (
 // recovered has heard in all, over all its connections, is compared with a model that knows no loops, journals or
 // transports: every message is heard once, in its source's order, by who was there.
 func TestRecoveryModel(t *testing.T) {
-	first, rounds := modeltest.Seed(t), uint64(3)
+	first, rounds := modeltest.Seed(t), uint64(1)
 	if os.Getenv("REALTIME_SOAK") != "" {
 		rounds = 20
-	} else if testing.Short() || raceEnabled {
-		rounds = 1
 	}
 	onEach(t, func(t *testing.T, tr transport) {
 		for _, n := range []int{1, 2, 4} {
