@@ -969,7 +969,7 @@ func TestDrainEndsSessions(t *testing.T) {
 		eventually(t, "the poll waits", func() bool { return responding(x, "[select") })
 		r := s.xhr("/pusher/app/" + docKey + "/7/cccccccc")
 		r.all(r.post(r.first+"/nothing", "")) // so that it has a connection: new ones are told before they ask
-		s.draining.Store(true) // and no session begins
+		s.draining.Store(true)                // and no session begins
 		resp := r.post(r.first+"/xhr", "")
 		if body := r.all(resp); resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "1" || body != string(errorBody(503, "the server is shutting down: connect again")) {
 			t.Errorf("a new session is answered with %d %s", resp.StatusCode, body)
