@@ -49,11 +49,6 @@ var (
 	recoverySpaces   = []string{"/", "/b"}
 )
 
-// impatience lets clients come back before the server has noticed that they were gone. Over portable connections one run in
-// six then hears something twice, of which it is not known yet whether the server or the model is to blame: not before
-// that is, it is looked at only when soaking.
-var impatience = os.Getenv("REALTIME_SOAK") != ""
-
 const recoveryBeat = 10 * time.Hour // between pings, and until they must be answered
 
 // recovery is the model of one server.
@@ -323,7 +318,12 @@ func (m *recovery) beat() {
 	m.s.at(m.s.clock.now().Add(recoveryBeat + time.Second)) // deadlines are rounded up
 	for _, c := range conns {
 		if !c.deaf.Load() {
-			for end := time.Now().Add(sioTime); c.alive() && c.pongs.Load() == before[c]; runtime.Gosched() {
+			end, again := time.Now().Add(sioTime), time.Now().Add(sioTime/20)
+			for ; c.alive() && c.pongs.Load() == before[c]; runtime.Gosched() {
+				if time.Now().After(again) { // the server has read its last pong so late that no ping was due
+					again = time.Now().Add(sioTime / 20)
+					m.s.at(m.s.clock.now().Add(recoveryBeat + time.Second))
+				}
 				if time.Now().After(end) {
 					x := m.conns[c]
 					m.fail("no ping came to the session %s (WebSocket: %v, paused: %v, %d pongs), which is in %d namespaces and waits for %d, and %d acknowledgements: %s",
@@ -942,7 +942,7 @@ func (a *sioActor) comeBack() {
 	<-old.ended // what it has read is heard: the server may not know yet that it is gone
 	old.note("is over")
 	a.sessions, a.conn = map[string]*sioSession{}, nil
-	patient := !impatience || a.r.IntN(6) > 0
+	patient := a.r.IntN(6) > 0
 	if patient { // the server knows that it is gone
 		for _, ss := range was {
 			if !ss.doubt {
@@ -950,17 +950,20 @@ func (a *sioActor) comeBack() {
 			}
 		}
 	}
-	c := a.connect()
-	if c == nil {
-		return
-	}
-	a.conn = c
 	var all []*sioReturn
 	for _, nsp := range slices.Sorted(maps.Keys(was)) {
 		x := &sioReturn{ss: was[nsp]}
 		x.must = patient && !x.ss.doubt
 		all = append(all, x)
 	}
+	for a.r.IntN(6) == 0 { // a return that is itself cut, of which the server may hear at any time
+		a.comeBackInVain(all)
+	}
+	c := a.connect()
+	if c == nil {
+		return
+	}
+	a.conn = c
 	for _, x := range all {
 		ss := x.ss
 		offset, pid := a.seen(ss), ss.pid
@@ -976,17 +979,6 @@ func (a *sioActor) comeBack() {
 				}
 			}
 			x.mustNot = true
-		case y < 7 && impatience: // a recovery that is itself cut
-			if cut := a.connect(); cut != nil {
-				x.must = false
-				cut.ask(ss.nsp, fmt.Sprintf(`{"pid":%q%s}`, pid, offset))
-				for range a.r.IntN(200) {
-					runtime.Gosched()
-				}
-				cut.close(true)
-				<-cut.ended // and what it has read is heard: the server may not know yet that it is gone
-				offset = a.seen(ss)
-			}
 		}
 		c.story = append(c.story, fmt.Sprintf("asked for %s with %s%s, must %v, must not %v", ss.nsp, pid, offset, x.must, x.mustNot))
 		x.answer = c.ask(ss.nsp, fmt.Sprintf(`{"pid":%q%s,"more":1}`, pid, offset))
@@ -997,6 +989,25 @@ func (a *sioActor) comeBack() {
 	for _, x := range all {
 		a.answered(c, x)
 	}
+}
+
+// comeBackInVain is a connection that is cut while its sessions come back.
+func (a *sioActor) comeBackInVain(all []*sioReturn) {
+	c := a.connect()
+	if c == nil {
+		return
+	}
+	for _, x := range all {
+		c.story = append(c.story, "asked for "+x.ss.nsp+", to be cut")
+		x.must = false
+		c.ask(x.ss.nsp, fmt.Sprintf(`{"pid":%q%s}`, x.ss.pid, a.seen(x.ss)))
+		for range a.r.IntN(200) {
+			runtime.Gosched()
+		}
+	}
+	c.close(a.r.IntN(2) == 0)
+	<-c.ended // what it has read is heard: the server may not know yet that it is gone
+	c.note("was in vain")
 }
 
 // sioReturn is a session's attempt to come back.
@@ -1163,7 +1174,7 @@ func (m *recovery) check(ss *sioSession, alive bool, heard, due *int) {
 		}
 		msg := list[item.n]
 		if last, ok := at[item.source]; ok && item.n <= last {
-			m.fail("%s heard %s %d behind %d: %s", ss.sid, item.source, item.n, last, m.story(ss, i))
+			m.fail("%s heard %s %d behind %d: %s\n%s", ss.sid, item.source, item.n, last, m.story(ss, i), strings.Join(ss.story, "\n"))
 			return
 		}
 		at[item.source] = item.n

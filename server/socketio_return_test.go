@@ -156,3 +156,41 @@ func TestTwoNamespacesComeBackUnderFire(t *testing.T) {
 		})
 	}
 }
+
+// What a client asked over a connection that it has given up may be read behind what it asks over the next one. It must not
+// take the client away from there, and what the client has heard since is not to be sent again.
+func TestAClientIsNotTakenOverByAnOlderConnection(t *testing.T) {
+	for _, tr := range []transport{loops, portable} {
+		t.Run(string(tr), func(t *testing.T) {
+			say := io.New(io.Options{Logger: quiet()})
+			say.Namespace("/")
+			say.Namespace("/a")
+			s := startOn(t, tr, Config{IO: say, Loops: 2})
+			first := s.dialSIO("")
+			sid, back := first.SocketID, `{"pid":"`+first.pid+`"}`
+			late, later := s.openSIO(""), s.openSIO("")
+			second := s.openSIO("")
+			if got := second.enter("/", back); got != sid { // first's loss has not been noticed
+				t.Fatalf("%s came back as %s", sid, got)
+			}
+			if _, _, err := first.read(); err == nil {
+				t.Fatal("the former connection is still there")
+			}
+			if got := late.enter("/", back); got == sid {
+				t.Fatal("an older connection took the client over")
+			}
+			if got := second.enter("/a", back); got == sid {
+				t.Fatal("the client came back while it was there")
+			}
+			second.quiet()
+			second.reset()
+			eventually(t, "it is seen that the client has gone", func() bool { return s.entered() == 2 })
+			if got := later.enter("/", back); got == sid {
+				t.Fatal("an older connection took the client that is away")
+			}
+			if got := s.openSIO("").enter("/", back); got != sid {
+				t.Fatalf("%s came back as %s", sid, got)
+			}
+		})
+	}
+}

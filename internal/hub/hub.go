@@ -125,6 +125,7 @@ type Hub struct {
 	watch    watch
 	emitting emitting
 	away     sync.Map // ID to the *branch that saved the client
+	openings atomic.Uint64
 	takings  takings
 }
 

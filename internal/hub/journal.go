@@ -18,6 +18,13 @@ type Recoverable interface {
 	Stamp(unit []byte, loop int, ordinal uint64)
 }
 
+// Returner is the session of a client that may come back.
+type Returner interface {
+	Session
+	// Opened is the number that Hub.Opened gave to its connection. A client opens one connection after another.
+	Opened() uint64
+}
+
 // journal is what a loop has delivered lately, in its order. Owned by the loop.
 type journal struct {
 	next    uint64 // ordinal of the next entry, from 1
@@ -171,6 +178,7 @@ type Saved struct {
 	id     ID
 	app    *App
 	user   *User
+	opened uint64 // see Returner
 	until  time.Time
 	rooms  []savedRoom
 	space  string
@@ -205,7 +213,7 @@ func (c *Client) Save(data any) {
 		return
 	}
 	s := &Saved{
-		branch: b, id: c.id, app: c.app, user: c.user, until: h.cfg.Now().Add(h.cfg.Recovery), space: c.space(), data: data, taken: b.taken,
+		branch: b, id: c.id, app: c.app, user: c.user, opened: c.session.(Returner).Opened(), until: h.cfg.Now().Add(h.cfg.Recovery), space: c.space(), data: data, taken: b.taken,
 		from: c.from, behind: b.arriving[c.id],
 	}
 	for _, m := range c.conn.Memberships() {
@@ -266,15 +274,20 @@ func (b *branch) expire(now time.Time) {
 	}
 }
 
-// Return looks for a client that was saved. It last saw the ordinal after on the loop at; at is negative for one that has
-// seen none. found is called on the loop l, with nil when the client is not known, or something that it missed is no
-// longer. A client that is found is to be restored, or put back. One that is connected still is taken for lost.
-func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Saved)) {
+// Opened numbers a connection, when it is opened: see Returner.
+func (h *Hub) Opened() uint64 { return h.openings.Add(1) }
+
+// Return looks for a client that was saved. It comes over the connection opened, and last saw the ordinal after on the loop
+// at; at is negative for one that has seen none. found is called on the loop l, with nil when the client is not known, or
+// something that it missed is no longer. A client that is found is to be restored, or put back. One that is connected still is
+// taken for lost; but who asks over a connection that is older than that has been heard too late, and knows less than the
+// client has seen since.
+func (h *Hub) Return(l *loop.Loop, id ID, opened uint64, at int, after uint64, found func(*Saved)) {
 	answer := func(s *Saved) {
 		l.Post(loop.Func(func(*loop.Loop) { found(s) }), 0)
 	}
 	if where, ok := h.away.Load(id); ok {
-		where.(*branch).claim(id, at, after, answer)
+		where.(*branch).claim(id, opened, at, after, answer)
 		return
 	}
 	// It may not be known yet that its connection is lost, on whichever loop that is.
@@ -287,10 +300,12 @@ func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Save
 		b := h.branches[i]
 		b.loop.Post(loop.Func(func(*loop.Loop) {
 			if c := b.find(id); c != nil {
-				c.conn.Abort(errReturned)
+				if s, may := c.session.(Returner); may && s.Opened() < opened {
+					c.conn.Abort(errReturned)
+				}
 			}
 			if b.saved[id] != nil {
-				b.claim(id, at, after, answer)
+				b.claim(id, opened, at, after, answer)
 				return
 			}
 			ask(i + 1)
@@ -302,13 +317,13 @@ func (h *Hub) Return(l *loop.Loop, id ID, at int, after uint64, found func(*Save
 var errReturned = errors.New("the client came back on another connection")
 
 // claim takes a client out of those that are away, if it is among them and nothing that it missed is lost.
-func (b *branch) claim(id ID, at int, after uint64, answer func(*Saved)) {
+func (b *branch) claim(id ID, opened uint64, at int, after uint64, answer func(*Saved)) {
 	h := b.hub
 	var look func(*loop.Loop)
 	look = func(*loop.Loop) {
 		s := b.saved[id]
 		now := h.cfg.Now()
-		if s == nil || s.until.Before(now) {
+		if s == nil || s.until.Before(now) || s.opened > opened {
 			answer(nil)
 			return
 		}

@@ -298,7 +298,7 @@ func (c *client) comeBack(p *packet, creds credentials, prog Program, id hub.ID)
 	if !seen {
 		at = -1
 	}
-	e.room.cfg.Hub.Return(e.socket.Loop(), id, at, ordinal, func(s *hub.Saved) {
+	e.room.cfg.Hub.Return(e.socket.Loop(), id, e.opened, at, ordinal, func(s *hub.Saved) {
 		switch {
 		case s == nil:
 		case c.flags&left != 0 || s.App() != e.App || s.Data().(*kept).codec.nsp != p.nsp || another(e.User, s.User()):
@@ -583,6 +583,9 @@ func (c *client) kick() {
 
 // Addr implements hub.Session.
 func (c *client) Addr() string { return c.e.addr() }
+
+// Opened implements hub.Returner.
+func (c *client) Opened() uint64 { return c.e.opened }
 
 // Pause implements hub.Session.
 func (c *client) Pause() { c.e.pause() }

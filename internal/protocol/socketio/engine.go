@@ -34,16 +34,17 @@ type engine struct {
 	socket socket.Socket
 	room   *Room
 	Peer
-	end   socket.Releaser // nil: nobody counts connections
-	poll  *polling        // of who began with polling; see polling.up
-	part  *part           // a packet whose attachments are on their way
-	more  []*client       // behind the first
-	due   int64           // Unix milliseconds: of the next ping, or by when its pong, or of EIO 3 the client's, must be there
-	by    int64           // by when a namespace must be connected, or the attachments be there; 0: neither is awaited
-	sent  uint64          // the last ordinal of the journal when the ping was sent; 0: nobody was there to get it
-	holds int32           // reasons not to read
-	flags uint8
-	first client // most connections have no other
+	end    socket.Releaser // nil: nobody counts connections
+	poll   *polling        // of who began with polling; see polling.up
+	part   *part           // a packet whose attachments are on their way
+	more   []*client       // behind the first
+	opened uint64          // among all connections; a client that comes back asks over its newest
+	due    int64           // Unix milliseconds: of the next ping, or by when its pong, or of EIO 3 the client's, must be there
+	by     int64           // by when a namespace must be connected, or the attachments be there; 0: neither is awaited
+	sent   uint64          // the last ordinal of the journal when the ping was sent; 0: nobody was there to get it
+	holds  int32           // reasons not to read
+	flags  uint8
+	first  client // most connections have no other
 }
 
 const (
@@ -106,6 +107,7 @@ func (e *engine) Restart() {
 func (e *engine) open(sid, upgrades string) {
 	cfg := &e.room.cfg
 	now := e.now()
+	e.opened = cfg.Hub.Opened()
 	e.due, e.by = now+cfg.PingInterval.Milliseconds(), now+cfg.ConnectTimeout.Milliseconds()
 	if cfg.Echo {
 		e.by = 0
