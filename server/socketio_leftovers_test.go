@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -360,4 +361,26 @@ func TestEveryConnectOfAProgramHasItsDisconnect(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server that has ended is let go of, also if clients of it could have come back.
+func TestNothingIsLeftOfAServer(t *testing.T) {
+	var left atomic.Int64
+	for _, tr := range []transport{loops, portable} {
+		t.Run(string(tr), func(t *testing.T) {
+			s := startOn(t, tr, Config{Loops: 2})
+			left.Add(1)
+			runtime.AddCleanup(s.Server, func(int) { left.Add(-1) }, 0)
+			gone := s.dialSIO("")
+			gone.subscribe("news")
+			gone.reset()
+			s.dialSIO("").subscribe("news")
+			s.dial("")
+			eventually(t, "it is seen that the client has gone", func() bool { return s.entered() == 2 })
+		})
+	}
+	eventually(t, "the servers are let go of", func() bool {
+		runtime.GC()
+		return left.Load() == 0
+	})
 }

@@ -12,13 +12,14 @@ import (
 
 // codec writes for the clients of one namespace that want the same form.
 type codec struct {
-	room *Room
 	nsp  string
 	echo bool // events have the arguments that laravel-echo expects: channel, data
 	eio3 bool
 	rec  bool // events end with an offset, with which the client may come back
 
-	event string // how every event begins: `42/nsp,[`
+	event     string // how every event begins: `42/nsp,[`
+	namespace string // of events, for laravel-echo
+	epoch     string // of offsets
 }
 
 func (c *codec) head() {
@@ -80,7 +81,7 @@ func (c *codec) appendEcho(b []byte, d *hub.Delivery) []byte {
 	case d.Kind == hub.MemberRemoved:
 		b = append(b, `"presence:leaving"`...)
 	case d.Event.Own:
-		b = jsontext.AppendString(b, echo.EventName(c.room.cfg.EventNamespace, d.Event.Name))
+		b = jsontext.AppendString(b, echo.EventName(c.namespace, d.Event.Name))
 	default:
 		b = jsontext.AppendString(b, d.Event.Name)
 	}
@@ -184,7 +185,7 @@ func (c recCodec) Stamp(unit []byte, loop int, ordinal uint64) {
 	if at < 0 || first[at] != 0 {
 		return
 	}
-	copy(first[at:], c.room.epoch)
+	copy(first[at:], c.epoch)
 	at += epochLen + 1
 	place := uint64(loop)<<placeBits | ordinal
 	const digits = "0123456789abcdef"

@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -75,16 +74,14 @@ type Room struct {
 	mu       sync.Mutex
 	sessions map[string]*engine // guarded by mu: those that began with polling, by session id
 
-	codecsMu sync.Mutex
-	// codecs are those in use: clients choose the names of namespaces, of which nothing must be left when they have gone.
-	codecs map[codec]weak.Pointer[codec] // guarded by codecsMu
+	codecs *codecs
 }
 
 // NewRoom makes a room.
 func NewRoom(cfg Config) *Room {
 	b := make([]byte, 8)
 	rand.Read(b)
-	r := &Room{cfg: cfg, node: hex.EncodeToString(b[:4]), epoch: hex.EncodeToString(b[4:]), secret: []byte(rand.Text()), sessions: map[string]*engine{}, codecs: map[codec]weak.Pointer[codec]{}}
+	r := &Room{cfg: cfg, node: hex.EncodeToString(b[:4]), epoch: hex.EncodeToString(b[4:]), secret: []byte(rand.Text()), sessions: map[string]*engine{}, codecs: &codecs{m: map[codec]weak.Pointer[codec]{}}}
 	const never = 365 * 24 * time.Hour // the heartbeat is Engine.IO's own
 	r.socket = socket.NewConfig(cfg.MaxPayload, never, never, closeGrace)
 	return r
@@ -134,32 +131,6 @@ func (r *Room) idOf(pid string) (id hub.ID, ok bool) {
 		return id, false
 	}
 	return id, hmac.Equal([]byte(r.pid(id)), []byte(pid))
-}
-
-// codecOf returns the one codec of a wire format, so that clients of one format share it.
-func (r *Room) codecOf(c codec) *codec {
-	c.room = r
-	r.codecsMu.Lock()
-	defer r.codecsMu.Unlock()
-	if p := r.codecs[c].Value(); p != nil {
-		return p
-	}
-	c.nsp = strings.Clone(c.nsp) // it may be a piece of a client's packet
-	p := &c
-	key := c
-	p.head()
-	r.codecs[key] = weak.Make(p)
-	runtime.AddCleanup(p, r.forgetCodec, key)
-	return p
-}
-
-// forgetCodec is called when nobody has a codec any more.
-func (r *Room) forgetCodec(key codec) {
-	r.codecsMu.Lock()
-	defer r.codecsMu.Unlock()
-	if r.codecs[key].Value() == nil { // there may be another one by now
-		delete(r.codecs, key)
-	}
 }
 
 // program is the embedding program's part of a namespace, and whether there is such a namespace at all.
