@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -273,7 +274,14 @@ func TestShutdownTellsSocketIOClients(t *testing.T) {
 					expect("a WebSocket in no namespace", overWS(s.openSIO("")), closed)
 					for _, p := range []*sioPoller{s.dialPoller(""), s.openPoller("")} {
 						answer := p.getting(t.Context())
-						expect("who polls", func() (string, error) { return <-answer, nil }, "200 1")
+						expect("who polls", func() (string, error) {
+							select {
+							case got := <-answer:
+								return got, nil
+							case <-time.After(2 * time.Minute): // it has had another one
+								return "", errors.New("no further answer")
+							}
+						}, "200 1")
 						t.Cleanup(p.web.CloseIdleConnections)
 					}
 					p := s.dialPoller("")
@@ -293,6 +301,10 @@ func TestShutdownTellsSocketIOClients(t *testing.T) {
 				p.say("40/slow,")
 				<-asked
 				expect("who is asked about", overWS(p), closed)
+				// A connection may be closed while a request is on its way over it, and who asks then over a new one is not heard.
+				eventually(t, "all requests wait", func() bool {
+					return strings.Count(goroutines(), "socketio.(*engine).speak(") == 2*n
+				})
 				s.rounds()
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()

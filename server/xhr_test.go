@@ -271,13 +271,18 @@ func (s *live) nothingLeft() {
 
 // xhrGoroutines are the stacks that are inside of sessions or their pumps.
 func xhrGoroutines() (left []string) {
-	b := make([]byte, 1<<20)
-	for g := range strings.SplitSeq(string(b[:runtime.Stack(b, true)]), "\n\n") {
+	for g := range strings.SplitSeq(goroutines(), "\n\n") {
 		if strings.Contains(g, "pusher.(*XHR)") || strings.Contains(g, "pusher.(*wire)") {
 			left = append(left, g)
 		}
 	}
 	return left
+}
+
+// goroutines are the stacks of all.
+func goroutines() string {
+	b := make([]byte, 4<<20)
+	return string(b[:runtime.Stack(b, true)])
 }
 
 func TestXHR(t *testing.T) {
