@@ -242,6 +242,9 @@ func (x *XHR) Serve(w http.ResponseWriter, r *http.Request, poll bool) error {
 			case <-me.leave:
 				return nil
 			case <-t.end:
+				if poll {
+					return ErrEnded
+				}
 				return nil
 			case <-r.Context().Done():
 				if !me.left() {
