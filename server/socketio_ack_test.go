@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stacksjs/realtime-go/internal/protocol/socketio"
 	io "github.com/stacksjs/realtime-go/socketio"
 )
 
@@ -113,7 +112,7 @@ func TestUnansweredAcknowledgementsAreLimited(t *testing.T) {
 	for range limit + 100 {
 		wg.Go(func() {
 			switch err := sock.EmitWithAck(ctx, nil, "q"); {
-			case errors.Is(err, socketio.ErrAcks):
+			case errors.Is(err, io.ErrTooManyAcks):
 				refused.Add(1)
 			case !errors.Is(err, context.Canceled):
 				t.Errorf("EmitWithAck: %v", err)
@@ -127,7 +126,7 @@ func TestUnansweredAcknowledgementsAreLimited(t *testing.T) {
 			t.Fatalf("a question is %s", text)
 		}
 	}
-	if replies, err := say.Namespace("/").All().EmitWithAck(t.Context(), "all"); !errors.Is(err, socketio.ErrAcks) || len(replies) != 0 {
+	if replies, err := say.Namespace("/").All().EmitWithAck(t.Context(), "all"); !errors.Is(err, io.ErrTooManyAcks) || len(replies) != 0 {
 		t.Errorf("one more, to all, brings %v, %v", replies, err)
 	}
 	cancel() // the entries go with their contexts

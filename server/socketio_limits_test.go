@@ -524,3 +524,25 @@ func TestAPostThatIsGivenUpWhileItsPacketsWait(t *testing.T) {
 		}
 	}
 }
+
+// What a program sends a client before it lets it in waits; not without end.
+func TestEventsBeforeTheConnectionAreLimited(t *testing.T) {
+	say := io.New(io.Options{Logger: quiet()})
+	ended := make(chan string, 1)
+	pad := strings.Repeat("x", 1000)
+	ns := say.Namespace("/full")
+	ns.OnConnect(func(ctx context.Context, s *io.Socket) error {
+		for s.Emit(ctx, "e", pad) == nil { // until it has ended
+		}
+		return nil
+	})
+	ns.OnDisconnect(func(_ context.Context, _ *io.Socket, reason string) { ended <- reason })
+	s := start(t, Config{IO: say, Limits: Limits{QueuedBytes: 16 << 10}})
+	p := s.dialSIO("")
+	p.say("40/full,")
+	p.want(`44/full,{"message":"more than 16384 bytes were sent to this client before it was connected","data":{"code":4100,"status":429}}`)
+	if got := <-ended; got != "refused" {
+		t.Errorf("the program is told %q", got)
+	}
+	p.quiet()
+}

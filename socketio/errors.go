@@ -24,6 +24,10 @@ var (
 	ErrTimeout = errors.New("not acknowledged in time")
 	// ErrDisconnected is wrapped by the errors of calls on a socket that has ended.
 	ErrDisconnected = protocol.ErrDisconnected
+	// ErrConnecting is wrapped by the errors of EmitWithAck before OnConnect has returned: the client cannot answer yet.
+	ErrConnecting = protocol.ErrConnecting
+	// ErrTooManyAcks is wrapped by the errors of EmitWithAck while 4,096 acknowledgements of the socket are outstanding.
+	ErrTooManyAcks = protocol.ErrTooManyAcks
 )
 
 var errMissing = errors.New("is missing")

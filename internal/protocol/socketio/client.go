@@ -451,7 +451,19 @@ func (c *client) Send(unit []byte) {
 	case c.flags&(connected|returning) != 0:
 		c.e.socket.Send(unit)
 	case c.flags&left == 0 && c.prog != nil:
+		limit, was := c.e.socket.Loop().MaxQueued(), len(c.prog.early)
+		if was > limit {
+			return // it ends for it
+		}
 		c.prog.early = append(c.prog.early, unit...)
+		if len(c.prog.early) > limit {
+			c.prog.socket.onLoop(func() { // not in the midst of whatever sends
+				if c.flags&(connected|left) == 0 {
+					err := &hub.Error{Code: hub.SlowConsumer, Message: fmt.Sprintf("more than %d bytes were sent to this client before it was connected", limit)}
+					c.refuse(err.Message, appendError(nil, err))
+				}
+			})
+		}
 	}
 }
 
@@ -551,7 +563,7 @@ func (c *client) await(id uint64, f func(*Args, error)) {
 	case c.flags&connected == 0:
 		f(nil, ErrConnecting)
 	case len(c.prog.acks) >= c.e.room.cfg.Acks:
-		f(nil, ErrAcks)
+		f(nil, ErrTooManyAcks)
 	default:
 		if c.prog.acks == nil {
 			c.prog.acks = map[uint64]func(*Args, error){}

@@ -44,8 +44,8 @@ var (
 	ErrDisconnected = errors.New("the client is disconnected")
 	// ErrConnecting: the socket is not connected yet, so that it cannot answer.
 	ErrConnecting = errors.New("the client is not connected before its Connect has returned")
-	// ErrAcks: too many acknowledgements of the socket are outstanding.
-	ErrAcks = errors.New("too many acknowledgements of the client are outstanding")
+	// ErrTooManyAcks: too many acknowledgements of the socket are outstanding.
+	ErrTooManyAcks = errors.New("too many acknowledgements of the client are outstanding")
 )
 
 // Handshake is how a socket's connection came. It does not change.
