@@ -453,6 +453,17 @@ func TestRequestsThatAreNoneOfTheProtocols(t *testing.T) {
 	c.wantClose(1008, `a packet of type "{"`)
 }
 
+// A <script> says no origin: with JSONP any page could read what the list of origins keeps from it.
+func TestJSONPIsRefused(t *testing.T) {
+	s := start(t, Config{SocketIO: SocketIOConfig{EIO3: true}})
+	c := s.connect()
+	c.write([]byte("GET /socket.io/?EIO=3&transport=polling&j=0 HTTP/1.1\r\nHost: x\r\n\r\n"))
+	const want = `{"code":3,"message":"Bad request: JSONP is not served, because any page could read it, whatever its origin; leave forceJSONP out"}`
+	if status, _, body := c.response(); status != http.StatusBadRequest || body != want {
+		t.Errorf("JSONP is answered with %d %s, and should be with %s", status, body, want)
+	}
+}
+
 func TestManyClientsThatAreRefusedLeaveNothing(t *testing.T) {
 	n := 2000
 	if testing.Short() {

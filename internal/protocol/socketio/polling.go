@@ -4,15 +4,12 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/stacksjs/realtime-go/internal/hub"
-	"github.com/stacksjs/realtime-go/internal/jsontext"
 	"github.com/stacksjs/realtime-go/internal/loop"
 	"github.com/stacksjs/realtime-go/internal/socket"
 	"github.com/stacksjs/realtime-go/internal/ws"
@@ -275,22 +272,11 @@ func (p *polling) encode(frames []byte) (b []byte, kind string, err error) {
 		b, err = appendPayload(nil, frames)
 		return b, plainText, err
 	}
-	b, binary, err := appendPayload3(nil, frames, p.query.Base64 || p.query.JSONP != "")
-	switch {
-	case err != nil:
-		return nil, "", err
-	case p.query.JSONP != "":
-		n, err := strconv.Atoi(p.query.JSONP)
-		if err != nil {
-			return nil, "", err
-		}
-		out := append(strconv.AppendInt([]byte("___eio["), int64(n), 10), "]("...)
-		out = jsontext.AppendString(out, string(b))
-		return append(out, ");"...), "text/javascript; charset=UTF-8", nil
-	case binary:
+	b, binary, err := appendPayload3(nil, frames, p.query.Base64)
+	if err == nil && binary {
 		return b, "application/octet-stream", nil
 	}
-	return b, plainText, nil
+	return b, plainText, err
 }
 
 // hear takes the packets of a POST, one POST at a time.
@@ -335,9 +321,6 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 		return nil
 	}
 	if p.query.EIO3 {
-		if p.query.JSONP != "" {
-			b = unwrapJSONP(b)
-		}
 		err = splitPayload3(b, binary, take)
 	} else {
 		err = splitPayload(string(b), take)
@@ -428,13 +411,3 @@ func (k *parked) Slow(*loop.Conn) ([]byte, time.Duration) { return nil, 0 }
 
 // Closed implements loop.Handler.
 func (k *parked) Closed(_ *loop.Conn, reason error) { (*engine)(k).Closed(reason) }
-
-// unwrapJSONP takes a body out of the form that a page posts it with, which escapes line feeds for browsers that change
-// them. (engine.io-client 3, lib/transports/polling-jsonp.js.)
-func unwrapJSONP(b []byte) []byte {
-	v, err := url.ParseQuery(string(b))
-	if err != nil {
-		return nil
-	}
-	return []byte(strings.NewReplacer(`\\n`, `\n`, `\n`, "\n").Replace(v.Get("d")))
-}

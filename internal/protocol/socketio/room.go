@@ -146,8 +146,7 @@ type Query struct {
 	EIO3      bool
 	Transport string
 	SID       string
-	Base64    bool   // EIO 3: the client cannot take binary bodies
-	JSONP     string // EIO 3: the number of the callback
+	Base64    bool // EIO 3: the client cannot take binary bodies
 }
 
 // Error is a reason of Engine.IO why a request is refused. (Engine.IO protocol; the reference's lib/server.ts.)
@@ -163,6 +162,7 @@ var (
 	ErrMethod = &Error{2, "Bad handshake method"}
 	// ErrRequest: the request does not fit the session, or is none of the protocol's.
 	ErrRequest = &Error{3, "Bad request"}
+	errJSONP   = &Error{3, "Bad request: JSONP is not served, because any page could read it, whatever its origin; leave forceJSONP out"}
 	errVersion = &Error{5, "Unsupported protocol version"}
 )
 
@@ -204,7 +204,10 @@ func (r *Room) Query(v url.Values) (q Query, err *Error) {
 	}
 	q.SID = v.Get("sid")
 	if q.EIO3 {
-		q.Base64, q.JSONP = v.Get("b64") != "" && v.Get("b64") != "0", v.Get("j")
+		q.Base64 = v.Get("b64") != "" && v.Get("b64") != "0"
+		if v.Has("j") { // a <script>, for which browsers name no origin
+			return q, errJSONP
+		}
 	}
 	if node, foreign := r.ForeignNode(q.SID); foreign {
 		return q, &Error{1, "Session ID unknown: it is of node " + node + ", and this is " + r.node + "; polling needs every request of a session at the same node"}
