@@ -1058,3 +1058,62 @@ func TestInputWaitsWhileTheTurnIsFull(t *testing.T) {
 		r.wantRest(e, peer, "")
 	})
 }
+
+// pieces is a peer that says what it is asked for, up to the next piece's length, and remembers how much that was.
+type pieces struct {
+	left          []int
+	said          []byte
+	asked         []int
+	empty, closed chan struct{}
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	p.asked = append(p.asked, len(b))
+	if len(p.left) == 0 {
+		close(p.empty)
+		<-p.closed
+		return 0, io.EOF
+	}
+	n := min(p.left[0], len(b))
+	p.left = p.left[1:]
+	for i := range b[:n] {
+		b[i] = byte(len(p.said))
+		p.said = append(p.said, b[i])
+	}
+	return n, nil
+}
+
+func (p *pieces) Write(b []byte) (int, error) { return len(b), nil }
+func (p *pieces) Close() error                { close(p.closed); return nil }
+
+// TestAPumpReadsAsMuchAsComes: a peer that says much is read in large pieces, and one that has stopped doing so needs
+// little memory again.
+func TestAPumpReadsAsMuchAsComes(t *testing.T) {
+	r := newRig(t, false, Config{})
+	const much = 1 << 20
+	p := &pieces{left: []int{100, much, much, much, maxRead / 8, much, much}, empty: make(chan struct{}), closed: make(chan struct{})}
+	want := []int{minRead, minRead, maxRead, maxRead, maxRead, maxRead, maxRead}
+	for range 15 { // one fewer than make it forget
+		p.left, want = append(p.left, 100), append(want, maxRead)
+	}
+	p.left, want = append(p.left, much), append(want, maxRead)
+	for range 16 {
+		p.left, want = append(p.left, 100), append(want, maxRead)
+	}
+	want = append(want, minRead)
+	var got []byte
+	e := &end{closed: make(chan error, 1), data: func(b []byte) int {
+		got = append(got, b...)
+		return len(b)
+	}}
+	r.on(func() { r.AttachPump(&e.Conn, e, p, nil) })
+	<-p.empty
+	r.Stop()
+	<-p.closed
+	if !bytes.Equal(got, p.said) {
+		t.Error("what was read is not what was said")
+	}
+	if !slices.Equal(p.asked, want) {
+		t.Errorf("it was asked for %d, and should be for %d", p.asked, want)
+	}
+}

@@ -26,6 +26,13 @@ type pump struct {
 	end  chan struct{} // closed with the connection
 }
 
+// What a reader reads at once, at first and at most: what comes together is answered and sent on together, in few large
+// writes; but most connections say little, and there are many. TLS gives no more than its records have, which is maxRead.
+const (
+	minRead = 4 << 10
+	maxRead = 16 << 10
+)
+
 // AttachPump makes rw a connection of this loop, which closes it in the end. first holds bytes that arrived
 // earlier.
 func (l *Loop) AttachPump(c *Conn, h Handler, rw io.ReadWriteCloser, first []byte) {
@@ -61,7 +68,7 @@ func (p *pump) more() {
 
 // read runs on its own goroutine: one read at a time, the next one only when the loop has taken it.
 func (p *pump) read() {
-	b := make([]byte, 4096)
+	b, spare := make([]byte, minRead), 0
 	for {
 		select {
 		case <-p.next:
@@ -79,6 +86,16 @@ func (p *pump) read() {
 		}
 		if err != nil {
 			return
+		}
+		switch {
+		case n == len(b) && n < maxRead:
+			b, spare = make([]byte, 4*n), 0
+		case n > len(b)/8:
+			spare = 0
+		case len(b) > minRead:
+			if spare++; spare == 16 {
+				b, spare = make([]byte, minRead), 0
+			}
 		}
 	}
 }
