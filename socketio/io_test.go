@@ -311,6 +311,12 @@ func TestCallsThatCannotBe(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	for _, reply := range []any{"are you sure", 1, (*int)(nil)} { // the first is the event's name, where reply was forgotten
+		want := fmt.Sprintf(`socketio: emit "tea": the reply is to be a pointer, or nil, and is a %T`, reply)
+		if err := (&Socket{}).EmitWithAck(ctx, reply, "tea"); err == nil || err.Error() != want {
+			t.Errorf("%v, not %s", err, want)
+		}
+	}
 	if err := decodeReply(newArgs(protocol.Args{JSON: `[]`}), new(int)); err == nil || err.Error() != "the acknowledgement: args[0] is missing: there are 0 arguments" {
 		t.Error(err)
 	}
