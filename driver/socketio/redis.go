@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -111,7 +112,7 @@ func (d *Driver) try(ctx context.Context, list []command) (left int, err *Error)
 func (d *Driver) once(ctx context.Context, list []command) (failed []command, worst *Error) {
 	client, err := d.connect(ctx)
 	if err != nil {
-		return list, d.fail(err, notTaken(err))
+		return list, d.fail(err, notTaken(err) || hungUp(err))
 	}
 	cmds := make([]rueidis.Completed, len(list))
 	for i := range list {
@@ -152,6 +153,12 @@ func notTaken(err error) bool {
 		}
 	}
 	return false
+}
+
+// hungUp reports whether a connection that was to be made has ended, as one does to a proxy whose Redis is away.
+func hungUp(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err) // which TLS has too, for a peer that does not want us
+	return ok && (op.Op == "read" || op.Op == "write") || errors.Is(err, io.EOF)
 }
 
 func allOnce(list []command) bool {

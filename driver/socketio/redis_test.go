@@ -342,6 +342,30 @@ func TestRedisThatIsNotThereIsNamed(t *testing.T) {
 	}
 }
 
+// TestAProxyWithoutItsRedisIsAskedAgain: it takes connections, and ends them.
+func TestAProxyWithoutItsRedisIsAskedAgain(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	p := lossyFor(t, addr)
+	d := driver(t, Config{Redis: p.Addr().String()})
+	for range 5 { // it is a matter of time whether the end comes before the greeting or behind it
+		err = d.Namespace("/").Emit(t.Context(), "E")
+		if e, ok := errors.AsType[*Error](err); !ok || !e.Temporary() {
+			t.Fatalf("the error is %v, and must be temporary", err)
+		}
+	}
+	if redistest.StartAt(t, addr) == nil {
+		t.Skip("another program took the port")
+	}
+	if err := d.Namespace("/").Emit(t.Context(), "E"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestARestartOfRedisIsSurvived, by messages with an ID and the middleware that all drivers share.
 func TestARestartOfRedisIsSurvived(t *testing.T) {
 	addr := redistest.Start(t)
