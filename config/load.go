@@ -501,7 +501,7 @@ func (c *Config) check(unread []string) []error {
 	}
 	s.Host, s.Port = cmp.Or(s.Host, own.Host, "127.0.0.1"), cmp.Or(s.Port, own.Port, 6001)
 	c.Bun, c.Socket.Host, c.Socket.Port = Address{}, "", 0
-	if strings.ContainsAny(c.Socket.Path, "{} ?#%") {
+	if p := c.Socket.Path; strings.ContainsAny(p, "{} ?#%") || p != "" && strings.Trim(p, "/") == "" {
 		fail("socket.path", "socket.path is %.60q, and must be a path such as /socket.io/", c.Socket.Path)
 	}
 	if s.Path != "" && (s.Path == "/" || !strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "{} ?#")) {
