@@ -122,7 +122,8 @@ type Driver struct {
 	cfg    Config
 	option rueidis.ClientOption
 
-	unheard atomic.Bool // the last message that every server gets reached none
+	underWay chan struct{} // has one for each send under way
+	unheard  atomic.Bool   // the last message that every server gets reached none
 
 	mu         sync.Mutex // guards what follows, and that sending.Add never follows sending.Wait
 	closed     bool
@@ -133,7 +134,7 @@ type Driver struct {
 
 // New returns a driver. It connects to nothing yet, and returns everything that is wrong with the configuration.
 func New(cfg Config) (*Driver, error) {
-	d := &Driver{cfg: cfg}
+	d := &Driver{cfg: cfg, underWay: make(chan struct{}, maxUnderWay)}
 	c := &d.cfg
 	c.Redis = cmp.Or(c.Redis, "127.0.0.1:6379")
 	c.Adapter = cmp.Or(c.Adapter, Classic)
@@ -257,7 +258,7 @@ func (c *Config) redis() (rueidis.ClientOption, error) {
 		opt.TLSConfig.ServerName = cmp.Or(opt.TLSConfig.ServerName, u.Hostname())
 	}
 	opt.Dialer.Timeout = min(c.Timeout, 5*time.Second)
-	opt.Dialer.KeepAlive = 15 * time.Second
+	opt.Dialer.KeepAlive = 5 * time.Second // after which a silent Redis is pinged, too
 	opt.ConnWriteTimeout = c.Timeout
 	opt.ClientName = "realtime"
 	// Sentinels get nothing of the above by themselves, and no dialing without a limit. What one says of a new master may be
