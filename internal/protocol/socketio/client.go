@@ -121,7 +121,7 @@ func (c *client) enter(p *packet, creds credentials, prog Program) {
 		}
 	}
 	if prog != nil {
-		c.prog = &programmed{Program: prog, socket: newSocket(c, p, false)}
+		c.prog = &programmed{Program: prog, socket: newSocket(c, p, false, nil)}
 	}
 	token := creds.token
 	if token == "" && p.query != "" {
@@ -342,7 +342,8 @@ func (c *client) gone(reason error) {
 	if was&(connected|returning) != 0 && c.codec.rec {
 		k := &kept{codec: c.codec, flags: was & formed}
 		if c.prog != nil {
-			k.data = c.prog.socket.Data()
+			k.life = c.prog.socket.life
+			k.life.calls.gone()
 		}
 		c.Save(k)
 	}
@@ -446,7 +447,7 @@ func (c *client) slowDown() {
 	if len(c.prog.acks) > 0 {
 		limit *= 16
 	}
-	c.prog.socket.calls.hold(limit, c.e.pause)
+	c.prog.socket.calls.hold(limit, c.prog.socket)
 }
 
 // acked takes an acknowledgement.
