@@ -175,19 +175,24 @@ func (c *client) asked(done func(error)) {
 	ok := s.calls.push(func(ctx context.Context) {
 		p := c.prog
 		err := connectSafely(ctx, p.Program, s)
+		ended, why := make(chan struct{}), "" // why it did, if it did meanwhile
 		if s.onLoop(func() {
-			if c.flags&left != 0 { // meanwhile
-				if err == nil {
-					c.farewell(p.ended)
-				}
+			defer close(ended)
+			if c.flags&left != 0 {
+				why = p.ended
 				return
 			}
 			if err != nil {
 				c.refuse(c.told(err))
 			}
 			done(err)
-		}) != nil && err == nil {
-			p.Disconnect(ctx, s, errShutdown.Error())
+		}) != nil {
+			why = errShutdown.Error()
+		} else {
+			<-ended // here, so that a client that is back again already waits for its end
+		}
+		if why != "" && err == nil {
+			s.calls.one(func(ctx context.Context) { p.Disconnect(ctx, s, why) })
 		}
 	}, false)
 	if !ok {
@@ -328,7 +333,7 @@ func (c *client) over(was uint8, reason string) {
 	}
 }
 
-// farewell tells the program of the end of a client that it let in, also if that has not happened.
+// farewell tells the program of the end of a client that it let in.
 func (c *client) farewell(reason string) {
 	p := c.prog
 	p.socket.calls.push(func(ctx context.Context) { p.Disconnect(ctx, p.socket, reason) }, true)
