@@ -358,7 +358,12 @@ func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 // URL is a web address that prints without its query, which may hold a secret.
 type URL string
 
-func (u URL) String() string { return webhook.Redact(string(u)) }
+func (u URL) String() string {
+	if !strings.Contains(string(u), "://") { // a Redis that is host:port
+		return strings.TrimPrefix(webhook.Redact("//"+string(u)), "//")
+	}
+	return webhook.Redact(string(u))
+}
 
 // GoString implements fmt.GoStringer.
 func (u URL) GoString() string { return fmt.Sprintf("%q", u.String()) }

@@ -86,6 +86,10 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 			`realtime.yaml:13: socket.redis.timeout must not be negative`,
 			`realtime.yaml:4: socket.redis.url has a path "/x", and it must be the number of a database, such as /0`}, "\n")},
 		{"socket path that is none", "driver: socket\nsocket: {path: /}\n", `realtime.yaml:2: socket.path is "/", and must be a path such as /socket.io/`},
+		{"what is never unlimited", "driver: socket\nsocket:\n  pingInterval: -1\n  pingTimeout: -1\n  maxPayload: -1\n", strings.Join([]string{
+			`realtime.yaml:3: socket.pingInterval must not be negative: it is never unlimited`,
+			`realtime.yaml:4: socket.pingTimeout must not be negative: it is never unlimited`,
+			`realtime.yaml:5: socket.maxPayload must not be negative: it is never unlimited`}, "\n")},
 		{"both kinds of driver socket", "driver: socket\nsocket:\n  host: localhost\n  port: 3000\n  redis:\n    url: redis://h\n", strings.Join([]string{
 			`realtime.yaml:3: socket.host is where the embedded server listens, and with socket.redis there is none, since events go to Node servers: keep one`,
 			`realtime.yaml:4: socket.port is where the embedded server listens, and with socket.redis there is none, since events go to Node servers: keep one`}, "\n")},
@@ -675,6 +679,14 @@ func TestDriverSocketPublishesWhereTheFileSays(t *testing.T) {
 	}
 	if err := app.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAnAddressOfRedisIsShown(t *testing.T) {
+	for u, want := range map[URL]string{"": "", "127.0.0.1:6379": "127.0.0.1:6379", "hush@h:1/2?addr=hush": "h:1/2?***", "redis://:hush@h": "redis://h", "a:%zz": "***"} {
+		if got := u.String(); got != want {
+			t.Errorf("%q is shown as %q, not %q", string(u), got, want)
+		}
 	}
 }
 
