@@ -355,7 +355,7 @@ func (ns *Namespace) handle(ctx context.Context, s *Socket, name string, args Ar
 		return h(ctx, s, args)
 	}
 	if ns.other == nil {
-		return nil, &Error{Message: fmt.Sprintf("there is no handler for the event %q", name)}
+		return nil, &Error{Message: fmt.Sprintf("there is no handler for the event %.100q", name)}
 	}
 	out, err := ns.other(ctx, s, name, args)
 	return []any{out}, err
