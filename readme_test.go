@@ -24,7 +24,7 @@ func TestPagesBuild(t *testing.T) {
 		{"docs/getting-started.md", 9, 3},
 		{"docs/socketio.md", 3, 0},
 		{"docs/socketio-channels.md", 1, 1},
-		{"docs/publish-into-node.md", 8, 5},
+		{"docs/publish-into-node.md", 9, 6},
 	} {
 		t.Run(tt.page, func(t *testing.T) {
 			t.Parallel()

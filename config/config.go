@@ -104,9 +104,9 @@ type Address struct {
 
 // Socket is how Socket.IO is spoken: server.SocketIOConfig.
 type Socket struct {
-	// With driver socket the same as `server.host`.
+	// With driver socket the same as `server.host`. Not beside `socket.redis`.
 	Host string `yaml:"host,omitempty"`
-	// With driver socket the same as `server.port`.
+	// With driver socket the same as `server.port`. Not beside `socket.redis`.
 	Port Port `yaml:"port,omitempty"`
 	// Where clients connect. Default: `/socket.io/`, as theirs.
 	Path string `yaml:"path,omitempty"`
@@ -129,7 +129,8 @@ type Socket struct {
 
 // Redis is a cluster of Node servers with Socket.IO: socketio.Config.
 type Redis struct {
-	// The Redis of the servers: `redis://user:password@host:6379/0`, or `rediss://…` with TLS. It is shown without user,
+	// The Redis of the servers: `redis://user:password@host:6379/0`, or `rediss://…` with TLS; `?addr=host:port` names another
+	// node of a cluster, and `?master_set=name` the master whose Sentinels the addresses are. It is shown without user,
 	// password and query. Default: `redis://127.0.0.1:6379`.
 	URL URL `yaml:"url,omitempty"`
 	// Its password, over the URL's.
@@ -357,7 +358,12 @@ func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 // URL is a web address that prints without its query, which may hold a secret.
 type URL string
 
-func (u URL) String() string { return webhook.Redact(string(u)) }
+func (u URL) String() string {
+	if !strings.Contains(string(u), "://") { // a Redis that is host:port
+		return strings.TrimPrefix(webhook.Redact("//"+string(u)), "//")
+	}
+	return webhook.Redact(string(u))
+}
 
 // GoString implements fmt.GoStringer.
 func (u URL) GoString() string { return fmt.Sprintf("%q", u.String()) }

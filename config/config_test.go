@@ -85,6 +85,16 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 			`realtime.yaml:12: socket.redis.userRoom is "u", and must have "{id}" where the user's id stands: user:{id}`,
 			`realtime.yaml:13: socket.redis.timeout must not be negative`,
 			`realtime.yaml:4: socket.redis.url has a path "/x", and it must be the number of a database, such as /0`}, "\n")},
+		{"socket path that is none", "driver: socket\nsocket: {path: /}\n", `realtime.yaml:2: socket.path is "/", and must be a path such as /socket.io/`},
+		{"what is never unlimited", "driver: socket\nsocket:\n  pingInterval: -1\n  pingTimeout: -1\n  maxPayload: -1\n", strings.Join([]string{
+			`realtime.yaml:3: socket.pingInterval must not be negative: it is never unlimited`,
+			`realtime.yaml:4: socket.pingTimeout must not be negative: it is never unlimited`,
+			`realtime.yaml:5: socket.maxPayload must not be negative: it is never unlimited`}, "\n")},
+		{"both kinds of driver socket", "driver: socket\nsocket:\n  host: localhost\n  port: 3000\n  redis:\n    url: redis://h\n", strings.Join([]string{
+			`realtime.yaml:3: socket.host is where the embedded server listens, and with socket.redis there is none, since events go to Node servers: keep one`,
+			`realtime.yaml:4: socket.port is where the embedded server listens, and with socket.redis there is none, since events go to Node servers: keep one`}, "\n")},
+		{"Node servers without a driver", "socket:\n  redis: {url: \"redis://h\"}\n", `realtime.yaml:2: socket.redis is for driver socket, and without a driver it is bun: write driver: socket`},
+		{"port of Redis", "driver: socket\nsocket:\n  redis:\n    url: redis://h:70000\n", `realtime.yaml:4: socket.redis.url has a port that is none: they go from 1 to 65535`},
 		{"unknown key of redis", "driver: socket\nsocket:\n  redis:\n    adaptor: x\n", `realtime.yaml:4: unknown key "socket.redis.adaptor": the nearest is "socket.redis.adapter"`},
 		{"port", "server:\n  port: 70000\n", `realtime.yaml:2: server.port must be a port from 1 to 65535, not "70000"`},
 		{"number", "limits: {connections: many}\n", `realtime.yaml:1: limits.connections must be a whole number, not "many"`},
@@ -662,14 +672,27 @@ func TestDriverSocketPublishesWhereTheFileSays(t *testing.T) {
 	if got := fmt.Sprint(app.Driver); app.Server != nil || got != "socketio.Driver{rediss://redis.example:7000/2 sharded /orders}" {
 		t.Errorf("opened %s, server %v", got, app.Server)
 	}
+	w := httptest.NewRecorder()
+	app.ServeHTTP(w, httptest.NewRequest("GET", "/socket.io/", nil))
+	if got, want := fmt.Sprint(w.Code, w.Body), "404 no realtime server: with socket.redis events go to Node servers, and nothing is served here\n"; got != want {
+		t.Errorf("mounted, it answers %q, not %q", got, want)
+	}
 	if err := app.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
+func TestAnAddressOfRedisIsShown(t *testing.T) {
+	for u, want := range map[URL]string{"": "", "127.0.0.1:6379": "127.0.0.1:6379", "hush@h:1/2?addr=hush": "h:1/2?***", "redis://:hush@h": "redis://h", "a:%zz": "***"} {
+		if got := u.String(); got != want {
+			t.Errorf("%q is shown as %q, not %q", string(u), got, want)
+		}
+	}
+}
+
 func TestTheEnvironmentSaysThatDriverSocketPublishes(t *testing.T) {
-	path := write(t, "driver: socket\n")
-	t.Setenv("REDIS_URL", "redis://localhost:1") // of the program's own Redis
+	path := write(t, "driver: socket\nsocket: {port: 3000}\n") // a file that serves
+	t.Setenv("REDIS_URL", "redis://localhost:1")               // of the program's own Redis
 	if c, err := Load(path); err != nil || c.intoNode() {
 		t.Errorf("another program's variable decides which driver it is: %v, %v", c, err)
 	}

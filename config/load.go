@@ -501,8 +501,16 @@ func (c *Config) check(unread []string) []error {
 	}
 	s.Host, s.Port = cmp.Or(s.Host, own.Host, "127.0.0.1"), cmp.Or(s.Port, own.Port, 6001)
 	c.Bun, c.Socket.Host, c.Socket.Port = Address{}, "", 0
-	if strings.ContainsAny(c.Socket.Path, "{} ?#%") {
+	if p := c.Socket.Path; strings.ContainsAny(p, "{} ?#%") || p != "" && strings.Trim(p, "/") == "" {
 		fail("socket.path", "socket.path is %.60q, and must be a path such as /socket.io/", c.Socket.Path)
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{{"pingInterval", int(c.Socket.PingInterval)}, {"pingTimeout", int(c.Socket.PingTimeout)}, {"maxPayload", int(c.Socket.MaxPayload)}} {
+		if n.value < 0 {
+			fail("socket."+n.name, "socket.%s must not be negative: it is never unlimited", n.name)
+		}
 	}
 	if s.Path != "" && (s.Path == "/" || !strings.HasPrefix(s.Path, "/") || strings.ContainsAny(s.Path, "{} ?#")) {
 		fail("server.path", "server.path is %.60q, and must be a path such as /ws", s.Path)

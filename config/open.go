@@ -133,7 +133,11 @@ func (c *Config) Addr() string {
 // have no server it answers 404, and says why.
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.Server == nil {
-		http.Error(w, fmt.Sprintf("no realtime server: driver %q has none", a.Config.Driver), http.StatusNotFound)
+		why := fmt.Sprintf("driver %q has none", a.Config.Driver)
+		if a.Config.intoNode() {
+			why = "with socket.redis events go to Node servers, and nothing is served here"
+		}
+		http.Error(w, "no realtime server: "+why, http.StatusNotFound)
 		return
 	}
 	a.Server.ServeHTTP(w, r)
@@ -326,6 +330,15 @@ func (c *Config) socketio(o options) socketio.Config {
 
 // checkSocket finds what driver socket cannot work with.
 func (c *Config) checkSocket(fail func(key, format string, args ...any)) {
+	redis := c.where["socket.redis"] != "" // in the file, beside which the environment may choose
+	if redis && c.where["driver"] == "" {
+		fail("socket.redis", "socket.redis is for driver socket, and without a driver it is bun: write driver: socket")
+	}
+	for _, key := range []string{"socket.host", "socket.port"} {
+		if redis && c.Driver == "socket" && c.where[key] != "" {
+			fail(key, "%s is where the embedded server listens, and with socket.redis there is none, since events go to Node servers: keep one", key)
+		}
+	}
 	if !c.intoNode() {
 		return
 	}

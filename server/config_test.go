@@ -42,3 +42,18 @@ server: channel policy "*" has a negative limit`
 		t.Errorf("New returns\n%v\nand should return\n%s", err, want)
 	}
 }
+
+func TestPathsOfSocketIOAreChecked(t *testing.T) {
+	for _, tt := range []struct{ path, ws, want string }{
+		{"/", "", `server: path "//" for Socket.IO is not one such as /socket.io/`},
+		{"/a//b/", "", `server: path "/a//b/" for Socket.IO is not one such as /socket.io/`},
+		{"/{id}", "", `server: path "/{id}/" for Socket.IO is not one such as /socket.io/`},
+		{"ws", "", `server: path "/ws/" is for plain WebSockets already, and cannot be for Socket.IO too`},
+		{"/app", "", `server: path "/app/" is for plain WebSockets already, and cannot be for Socket.IO too`},
+		{"", "/socket.io", `server: path "/socket.io/" is for plain WebSockets already, and cannot be for Socket.IO too`},
+	} {
+		if _, err := New(Config{Path: tt.ws, SocketIO: SocketIOConfig{Path: tt.path}}); err == nil || err.Error() != tt.want {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}

@@ -283,6 +283,14 @@ func (s *Server) check() ([]*hub.Policy, error) {
 	if p := s.cfg.Path; p == "/" || !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{} ?#") {
 		add("path %.60q for WebSockets is not one such as /ws", p)
 	}
+	if p := s.cfg.SocketIO.Path; s.speaks(SocketIO) {
+		switch {
+		case strings.Contains(p, "//") || strings.ContainsAny(p, "{} ?#%"):
+			add("path %.60q for Socket.IO is not one such as /socket.io/", p)
+		case s.speaks(WebSocket) && (p == s.cfg.Path+"/" || p == "/app/"):
+			add("path %.60q is for plain WebSockets already, and cannot be for Socket.IO too", p)
+		}
+	}
 	s.checkWebhooks(add)
 	if err := s.auth.Check(); err != nil {
 		errs = append(errs, err)

@@ -102,6 +102,18 @@ func (a Args) Raw(i int) json.RawMessage {
 	return append(b, item[from:]...)
 }
 
+// MarshalJSON makes them a list, for where Args stand within another value. Attachments are base64 strings in it.
+func (a Args) MarshalJSON() ([]byte, error) {
+	b := []byte{'['}
+	for i := range a.items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, a.Raw(i)...)
+	}
+	return append(b, ']'), nil
+}
+
 // Decode reads argument i, counted from 0, into v as json.Unmarshal does. Attachments go into []byte and [Binary], and are
 // base64 strings to everything else. The bytes of an argument that is an attachment itself are not copied, and must not be
 // changed. An argument that is not there is an error.

@@ -43,6 +43,7 @@ func TestValuesAreJSONAndAttachments(t *testing.T) {
 		"args alone":    {[]any{inner}, `["x",` + ph(0) + `,1]`, []string{"in"}},
 		"args among":    {[]any{Binary("a"), inner, Args{}, inner, "z"}, `[` + ph(0) + `,"x",` + ph(1) + `,1,"x",` + ph(2) + `,1,"z"]`, []string{"a", "in", "in"}},
 		"no args":       {[]any{Args{}}, `[]`, nil},
+		"args within":   {[]any{map[string]any{"all": inner, "none": &Args{}}}, `[{"all":["x","aW4=",1],"none":[]}]`, nil},
 		"look-alike":    {[]any{map[string]any{"_placeholder": true, "num": 0}}, `[` + ph(0) + `]`, nil},
 		"mark in text":  {[]any{string(leaked), "x " + mark}, string(must(json.Marshal([]string{string(leaked), "x " + mark}))), nil},
 		"ten of them":   {[]any{slices.Repeat([]Binary{Binary("t")}, 10)}, `[[` + strings.Join([]string{ph(0), ph(1), ph(2), ph(3), ph(4), ph(5), ph(6), ph(7), ph(8), ph(9)}, ",") + `]]`, slices.Repeat([]string{"t"}, 10)},

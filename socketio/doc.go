@@ -16,6 +16,7 @@
 // # Handlers
 //
 // For one socket they run one after another, in the order in which things happened: OnConnect, its events, OnDisconnect.
+// So it is with a socket that comes back (see [Socket.Recovered]): OnConnect waits for the handlers of its former life.
 // Those of different sockets run at the same time, on goroutines that exist while there is something to run. Their ctx
 // ends when the server's limit for the program's code does. A handler that panics has failed, and nothing else happens.
 //

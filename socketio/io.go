@@ -1,7 +1,10 @@
 package socketio
 
 import (
+	"cmp"
 	"context"
+	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,7 +73,9 @@ func (io *IO) Namespace(name string) *Namespace {
 // whose match says yes has them. Its handlers learn the name from [Socket.Namespace]; clients in different names do not
 // hear each other. What it emits by itself is an error, as nobody knows where: use [IO.Of].
 //
-// match is asked at every connection, with names that Namespace would accept, by many goroutines.
+// match is asked at every connection, with names that Namespace would accept, by many goroutines. It looks at the name
+// and returns at once: all connections of an event loop wait for it. What takes its time, such as asking a store, is for
+// OnConnect, which can refuse.
 func (io *IO) NamespaceFunc(match func(name string) bool) *Namespace {
 	if match == nil {
 		panic("socketio: NamespaceFunc(nil)")
@@ -181,7 +186,7 @@ func (ns *Namespace) OnAny(f func(ctx context.Context, s *Socket, event string, 
 }
 
 // On registers what happens to an event. An event has one handler: a second one panics, as do the names that Socket.IO
-// keeps for itself.
+// keeps for itself, and a T that nothing a client sends could become, such as a func for the acknowledgement.
 //
 // The first argument of the event becomes arg, as encoding/json reads it; more arguments are left alone. An argument
 // that is missing or does not fit is the client's error, of which f does not hear. Three types of T say more: struct{}
@@ -190,12 +195,16 @@ func (ns *Namespace) OnAny(f func(ctx context.Context, s *Socket, event string, 
 // The reply is the one argument of the acknowledgement, if the client asked for one. A reply that is a nil any, or of type
 // struct{}, is an acknowledgement without arguments, and Args are all of them.
 //
-// In "/" the channels have events of their own, such as "subscribe" and "publish"; a handler of such a name takes the
-// event away from them.
+// In every namespace the channels have events of their own, such as "subscribe" and "publish"; a handler of such a name
+// takes the event away from them.
 func On[T, R any](ns *Namespace, event string, f func(ctx context.Context, s *Socket, arg T) (R, error)) {
-	ns.registering(fmt.Sprintf("On(%q)", event), f == nil, ns.events[event] != nil)
+	what := fmt.Sprintf("On(%q)", event)
+	ns.registering(what, f == nil, ns.events[event] != nil)
 	if err := protocol.CheckEvent(event); err != nil {
 		panic("socketio: " + err.Error())
+	}
+	if why := unfit(reflect.TypeFor[T]()); why != "" {
+		panic("socketio: " + what + " of " + ns.called() + ": " + why)
 	}
 	ns.events[event] = func(ctx context.Context, s *Socket, args Args) ([]any, error) {
 		arg, err := first[T](args)
@@ -216,16 +225,35 @@ func On[T, R any](ns *Namespace, event string, f func(ctx context.Context, s *So
 
 func (ns *Namespace) registering(what string, isNil, twice bool) {
 	ns.io.registering(what)
-	of := ns.name
-	if of == "" {
-		of = "a NamespaceFunc"
-	}
 	switch {
 	case isNil:
-		panic("socketio: " + what + " of " + of + ": the function is nil")
+		panic("socketio: " + what + " of " + ns.called() + ": the function is nil")
 	case twice:
-		panic("socketio: " + what + " of " + of + " was called twice")
+		panic("socketio: " + what + " of " + ns.called() + " was called twice")
 	}
+}
+
+// called is the namespace in messages.
+func (ns *Namespace) called() string { return cmp.Or(ns.name, "a NamespaceFunc") }
+
+// unfit is why no argument of a client ever fits t; empty if one may. Clients alone would learn of it.
+func unfit(t reflect.Type) string {
+	of := t
+	for ; ; of = of.Elem() {
+		if p := reflect.PointerTo(of); p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+			return ""
+		}
+		if of.Kind() != reflect.Pointer {
+			break
+		}
+	}
+	switch k := of.Kind(); {
+	case of == reflect.TypeFor[Args]() && of != t:
+		return "all arguments are an Args, and no " + t.String()
+	case k == reflect.Func, k == reflect.Chan, k == reflect.Complex64, k == reflect.Complex128, k == reflect.UnsafePointer, k == reflect.Interface && of.NumMethod() > 0:
+		return "no argument of a client fits " + t.String()
+	}
+	return ""
 }
 
 // first decodes the first argument.
@@ -327,7 +355,7 @@ func (ns *Namespace) handle(ctx context.Context, s *Socket, name string, args Ar
 		return h(ctx, s, args)
 	}
 	if ns.other == nil {
-		return nil, &Error{Message: fmt.Sprintf("there is no handler for the event %q", name)}
+		return nil, &Error{Message: fmt.Sprintf("there is no handler for the event %.100q", name)}
 	}
 	out, err := ns.other(ctx, s, name, args)
 	return []any{out}, err

@@ -98,12 +98,21 @@ func TestWhatCannotBeRegistered(t *testing.T) {
 		`socketio: the event name "newListener" is reserved`:        func() { On(ns, "newListener", ok) },
 		`socketio: the event name "removeListener" is reserved`:     func() { On(ns, "removeListener", ok) },
 		`socketio: the event name "\xff" is not valid UTF-8`:        func() { On(ns, "\xff", ok) },
+
+		`socketio: On("y") of /: no argument of a client fits func(string)`:        func() { On(ns, "y", taking[func(string)]) },
+		`socketio: On("y") of /: no argument of a client fits *chan int`:           func() { On(ns, "y", taking[*chan int]) },
+		`socketio: On("y") of /: no argument of a client fits error`:               func() { On(ns, "y", taking[error]) },
+		`socketio: On("y") of /: all arguments are an Args, and no *socketio.Args`: func() { On(ns, "y", taking[*Args]) },
 	}
 	for want, f := range before {
 		if got := panics(f); got != want {
 			t.Errorf("%v, not %s", got, want)
 		}
 	}
+
+	On(ns, "any", taking[any])
+	On(ns, "text", taking[*textual])
+	On(ns, "file", taking[**Binary])
 
 	if err := io.Attach(&protocol.Room{}, nil); err != nil {
 		t.Fatal(err)
@@ -128,6 +137,13 @@ func TestWhatCannotBeRegistered(t *testing.T) {
 		t.Error("the namespace does not handle what it has a handler for, and nothing else")
 	}
 }
+
+func taking[T any](context.Context, *Socket, T) (any, error) { return nil, nil }
+
+// textual is a chan that JSON becomes all the same.
+type textual chan int
+
+func (*textual) UnmarshalText([]byte) error { return nil }
 
 type move struct {
 	X, Y int
@@ -309,6 +325,12 @@ func TestCallsThatCannotBe(t *testing.T) {
 		}
 		if err := f(""); err == nil || !strings.HasSuffix(err.Error(), `: "" is no name of a room: it is empty, or not UTF-8`) {
 			t.Error(err)
+		}
+	}
+	for _, reply := range []any{"are you sure", 1, (*int)(nil)} { // the first is the event's name, where reply was forgotten
+		want := fmt.Sprintf(`socketio: emit "tea": the reply is to be a pointer, or nil, and is a %T`, reply)
+		if err := (&Socket{}).EmitWithAck(ctx, reply, "tea"); err == nil || err.Error() != want {
+			t.Errorf("%v, not %s", err, want)
 		}
 	}
 	if err := decodeReply(newArgs(protocol.Args{JSON: `[]`}), new(int)); err == nil || err.Error() != "the acknowledgement: args[0] is missing: there are 0 arguments" {

@@ -649,6 +649,94 @@ func TestASocketComesBack(t *testing.T) {
 	}
 }
 
+// TestASocketThatComesBackWaitsForItsFormerHandlers: otherwise who keeps a list of who is there would take out whom it has
+// just put in, and what a handler found out while the client was away would be lost.
+func TestASocketThatComesBackWaitsForItsFormerHandlers(t *testing.T) {
+	io := socketio.New(socketio.Options{})
+	ns := io.Namespace("/")
+	did := make(chan string, 10)
+	begun, goOn := make(chan bool), make(chan bool)
+	ns.OnConnect(func(_ context.Context, s *socketio.Socket) error {
+		did <- fmt.Sprintf("OnConnect, recovered %v, data %v", s.Recovered(), s.Data())
+		return nil
+	})
+	ns.OnDisconnect(func(context.Context, *socketio.Socket, string) { did <- "OnDisconnect" })
+	socketio.On(ns, "log in", func(_ context.Context, s *socketio.Socket, name string) (any, error) {
+		close(begun)
+		<-goOn
+		s.SetData(name)
+		did <- "log in"
+		return nil, nil
+	})
+	site := start(server.Config{IO: io})
+	defer site.stop()
+	p := site.open("", nil)
+	hello := p.join("/", "")
+	p.say(`2["log in","Ada"]`)
+	<-begun
+	p.close()
+	var in struct{ PID string }
+	check(json.Unmarshal([]byte(hello[1:]), &in))
+	p = site.open("", nil)
+	defer p.close()
+	p.say(fmt.Sprintf(`0{"pid":%q}`, in.PID))
+	site.open("", nil).close() // meanwhile the server hears that
+	close(goOn)
+	if got := p.hear(); got != hello {
+		t.Errorf("it comes back with %s, and was %s", got, hello)
+	}
+	for _, want := range []string{"OnConnect, recovered false, data <nil>", "log in", "OnDisconnect", "OnConnect, recovered true, data Ada"} {
+		if got := <-did; got != want {
+			t.Fatalf("%s, not %s", got, want)
+		}
+	}
+}
+
+// TestEveryReturnIsOverBeforeTheNext, also of a client that is lost again before OnConnect has let it in.
+func TestEveryReturnIsOverBeforeTheNext(t *testing.T) {
+	io := socketio.New(socketio.Options{})
+	ns := io.Namespace("/")
+	did := make(chan string, 10)
+	begun, goOn := make(chan bool), make(chan bool)
+	n := 0 // not guarded: handlers of one socket do not run at the same time
+	ns.OnConnect(func(context.Context, *socketio.Socket) error {
+		if n++; n == 2 {
+			close(begun)
+			<-goOn
+		}
+		did <- fmt.Sprint("OnConnect ", n)
+		return nil
+	})
+	ns.OnDisconnect(func(context.Context, *socketio.Socket, string) { did <- fmt.Sprint("OnDisconnect ", n) })
+	site := start(server.Config{IO: io})
+	defer site.stop()
+	p := site.open("", nil)
+	hello := p.join("/", "")
+	var in struct{ PID string }
+	check(json.Unmarshal([]byte(hello[1:]), &in))
+	comeBack := func() {
+		p.close()
+		p = site.open("", nil)
+		p.say(fmt.Sprintf(`0{"pid":%q}`, in.PID))
+	}
+	comeBack()
+	<-begun
+	comeBack()
+	site.open("", nil).close() // meanwhile the server hears that
+	close(goOn)
+	if got := p.hear(); got != hello {
+		t.Errorf("it comes back with %s, and was %s", got, hello)
+	}
+	p.close()
+	for i := range 3 {
+		for _, what := range []string{"OnConnect", "OnDisconnect"} {
+			if got, want := <-did, fmt.Sprint(what, " ", i+1); got != want {
+				t.Fatalf("%s, not %s", got, want)
+			}
+		}
+	}
+}
+
 // TestHandlersOfASocketRunInOrder sends many events, whose handlers would overtake each other if they could.
 func TestHandlersOfASocketRunInOrder(t *testing.T) {
 	const n = 200

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"time"
 
 	"github.com/stacksjs/realtime-go/auth"
@@ -110,10 +111,14 @@ func (s *Socket) emit(ctx context.Context, event string, args []any, volatile bo
 }
 
 // EmitWithAck sends an event and waits for the client's acknowledgement, whose first argument is decoded into reply as
-// [Args.Decode] does. reply may be an *Args, for all arguments, or nil. When ctx's deadline passes first the error wraps
+// [Args.Decode] does. reply is a pointer, which may be an *Args, for all arguments, or nil. When ctx's deadline passes first the error wraps
 // [ErrTimeout]; without a deadline it waits for as long as the client is connected. In OnConnect nobody can answer yet,
 // which is an error too.
 func (s *Socket) EmitWithAck(ctx context.Context, reply any, event string, args ...any) error {
+	// A text in reply's place is the event, forgotten to stand behind it: the client would be sent the argument.
+	if v := reflect.ValueOf(reply); reply != nil && (v.Kind() != reflect.Pointer || v.IsNil()) {
+		return failed("emit", event, fmt.Errorf("the reply is to be a pointer, or nil, and is a %T", reply))
+	}
 	a, err := prepare(event, args)
 	if err != nil {
 		return failed("emit", event, err)
@@ -139,8 +144,8 @@ func decodeReply(in Args, reply any) error {
 	return nil
 }
 
-// Disconnect takes the client out of the namespace, or closes its whole connection with all its namespaces. A client
-// does not come back by itself from the former.
+// Disconnect takes the client out of the namespace, or closes its whole connection with all its namespaces. Clients do
+// not come back by themselves from either.
 func (s *Socket) Disconnect(closeConnection bool) { s.p().Disconnect(closeConnection) }
 
 // All selects all sockets of the socket's namespace, itself included.

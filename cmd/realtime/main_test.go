@@ -376,6 +376,10 @@ func TestServeAFile(t *testing.T) {
 	if code != exitFailed || bad != "realtime: driver \"log\" (config/realtime.yaml:1) has no server to run\n" {
 		t.Errorf("serve of driver log ends with %d and says %q", code, bad)
 	}
+	code, _, bad = command(t, "serve", "--config", inFile(t, "driver: socket\nsocket:\n  redis: {}\n"))
+	if code != exitFailed || bad != "realtime: with socket.redis (config/realtime.yaml:3) driver socket has no server to run: it publishes into Node servers, for programs that have events\n" {
+		t.Errorf("serve of what publishes into Node servers ends with %d and says %q", code, bad)
+	}
 }
 
 func TestServeForConformanceSuites(t *testing.T) {

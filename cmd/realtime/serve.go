@@ -37,8 +37,8 @@ func (serve) Help() string {
 is queued and to tell its clients to come back, and exits with 0. SIGHUP reads the file's applications again: keys
 come and go, and no connection of an application that stays is dropped.
 
-The environment is over the file: PUSHER_APP_ID, PUSHER_APP_KEY and PUSHER_APP_SECRET, REALTIME_HOST, REALTIME_PORT,
-REALTIME_ORIGINS, REALTIME_JWT_SECRET.
+The environment is over the file: PUSHER_APP_ID, PUSHER_APP_KEY and PUSHER_APP_SECRET, REALTIME_DRIVER, REALTIME_HOST,
+REALTIME_PORT, REALTIME_ORIGINS, REALTIME_JWT_SECRET.
 
 Examples:
 
@@ -91,6 +91,10 @@ func (c *serve) Run(ctx context.Context, t terminal) error {
 	// The context has ended by then; a drain has its own time.
 	defer app.Close(context.WithoutCancel(ctx))
 	if app.Server == nil {
+		if app.Config.Driver == "socket" {
+			at := cmp.Or(app.Config.Where("socket.redis"), app.Config.Where("socket.redis.url"))
+			return fmt.Errorf("with socket.redis (%s) driver socket has no server to run: it publishes into Node servers, for programs that have events", at)
+		}
 		return fmt.Errorf("driver %q (%s) has no server to run", app.Config.Driver, app.Config.Where("driver"))
 	}
 	hup := make(chan os.Signal, 1)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -66,7 +67,8 @@ const (
 type Config struct {
 	// Redis is the server or cluster that connects the Node servers: "host:port", or a URL such as
 	// "rediss://user:password@host:6379/0" (rediss is TLS). Further nodes to ask for a cluster are named as
-	// ?addr=host:port, and a master that Sentinels watch as ?master_set=name. Empty means "127.0.0.1:6379".
+	// ?addr=host:port. With ?master_set=name all addresses are of Sentinels, which name the master; user and password are
+	// the master's, and TLS is for both. Empty means "127.0.0.1:6379".
 	Redis string
 	// Password is Redis' password, for who wants it apart from the URL, over which it goes.
 	Password string
@@ -87,7 +89,8 @@ type Config struct {
 	// price that each server gets each message.
 	Mode SubscriptionMode
 	// Encode is for classic adapters with a parser of their own: what they decode. It is given nil, bool, string, int64,
-	// uint64, float64, []byte, and []any and map[string]any of these. Nil means MessagePack, as they have by default.
+	// uint64, float64, []byte, and []any and map[string]any of these, by many goroutines. Nil means MessagePack, as they have
+	// by default.
 	Encode func(v any) ([]byte, error)
 
 	// Namespace is the one that Send publishes to. Empty means "/".
@@ -119,7 +122,8 @@ type Driver struct {
 	cfg    Config
 	option rueidis.ClientOption
 
-	unheard atomic.Bool // the last message that every server gets reached none
+	underWay chan struct{} // has one for each send under way
+	unheard  atomic.Bool   // the last message that every server gets reached none
 
 	mu         sync.Mutex // guards what follows, and that sending.Add never follows sending.Wait
 	closed     bool
@@ -130,7 +134,7 @@ type Driver struct {
 
 // New returns a driver. It connects to nothing yet, and returns everything that is wrong with the configuration.
 func New(cfg Config) (*Driver, error) {
-	d := &Driver{cfg: cfg}
+	d := &Driver{cfg: cfg, underWay: make(chan struct{}, maxUnderWay)}
 	c := &d.cfg
 	c.Redis = cmp.Or(c.Redis, "127.0.0.1:6379")
 	c.Adapter = cmp.Or(c.Adapter, Classic)
@@ -226,8 +230,17 @@ func (c *Config) redis() (rueidis.ClientOption, error) {
 			return rueidis.ClientOption{}, fmt.Errorf("has the parameter %.60q in its URL, and there are addr and master_set", name)
 		}
 	}
-	if p := u.Port(); p == "" && strings.HasSuffix(u.Host, ":") || u.Hostname() == "" {
+	if u.Hostname() == "" {
 		return rueidis.ClientOption{}, errors.New("names no host")
+	}
+	// The texts are not shown: where a password was put in the wrong place, they are it.
+	if strings.HasSuffix(u.Host, ":") || u.Port() != "" && !isPort(u.Port()) {
+		return rueidis.ClientOption{}, errors.New("has a port that is none: they go from 1 to 65535")
+	}
+	for _, addr := range u.Query()["addr"] {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || !isPort(port) {
+			return rueidis.ClientOption{}, errors.New("has an addr in its URL that is not host:port")
+		}
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	opt, err := rueidis.ParseURL(u.String())
@@ -245,9 +258,13 @@ func (c *Config) redis() (rueidis.ClientOption, error) {
 		opt.TLSConfig.ServerName = cmp.Or(opt.TLSConfig.ServerName, u.Hostname())
 	}
 	opt.Dialer.Timeout = min(c.Timeout, 5*time.Second)
-	opt.Dialer.KeepAlive = 15 * time.Second
+	opt.Dialer.KeepAlive = 5 * time.Second // after which a silent Redis is pinged, too
 	opt.ConnWriteTimeout = c.Timeout
 	opt.ClientName = "realtime"
+	// Sentinels get nothing of the above by themselves, and no dialing without a limit. What one says of a new master may be
+	// lost with its connection, and the old one, which is a replica then, takes messages that nobody hears: so they are asked.
+	opt.Sentinel.Dialer, opt.Sentinel.TLSConfig, opt.Sentinel.ClientName = opt.Dialer, opt.TLSConfig, opt.ClientName
+	opt.Sentinel.TopologyRefreshInterval = 5 * time.Second
 	opt.DisableCache = true // nothing is read
 	opt.DisableRetry = true // see try
 	// One connection that is always read: a Redis that closes it is seen at once, and not by losing the next message.
@@ -255,6 +272,11 @@ func (c *Config) redis() (rueidis.ClientOption, error) {
 	opt.PipelineMultiplex = -1
 	opt.ReadBufferEachConn, opt.WriteBufferEachConn = 4<<10, 64<<10
 	return opt, nil
+}
+
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
 }
 
 // namespace is a namespace's name as it is on the wire.
@@ -305,12 +327,16 @@ func (c Config) GoString() string { return "socketio.Config" + c.String() }
 
 // where is the Redis without its password.
 func (c *Config) where() string {
-	if !strings.Contains(c.Redis, "://") {
-		return c.Redis
+	scheme, rest, whole := strings.Cut(c.Redis, "://")
+	if !whole {
+		scheme, rest = "redis", c.Redis
 	}
-	u, err := url.Parse(c.Redis)
+	u, err := url.Parse(scheme + "://" + rest)
 	if err != nil {
 		return "***"
+	}
+	if !whole {
+		return u.Host + u.Path
 	}
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

@@ -136,6 +136,9 @@ func (e Emitter) ServerSideEmit(ctx context.Context, event string, args ...any) 
 }
 
 func (e Emitter) do(ctx context.Context, what string, message func() (command, error)) error {
+	if e.d == nil && e.err == nil {
+		e.err = errors.New("the zero Emitter selects nothing: Driver.Namespace makes one")
+	}
 	if e.err != nil {
 		return fmt.Errorf("socketio: %s: %w", what, e.err)
 	}

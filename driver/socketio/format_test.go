@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stacksjs/realtime-go"
 )
@@ -267,6 +268,7 @@ func TestWhatCannotBeHonouredIsRefused(t *testing.T) {
 		`socketio: event "e": its argument 1 cannot be sent: json: unsupported type: func()`:                                       e.Emit(ctx, "e", 1, func() {}),
 		`socketio: event "f": its message has 255 bytes, more than the 200 of MaxPayload`:                                          e.Emit(ctx, "f", make([]byte, 200)),
 		`socketio: event "e": the namespace is "/a,b", and must be a name such as /admin, without a comma or a question mark`:      d.Namespace("a,b").Emit(ctx, "e"),
+		`socketio: event "e": the zero Emitter selects nothing: Driver.Namespace makes one`:                                        Emitter{}.To("r").Emit(ctx, "e"),
 		`socketio: Leave: it was given no room`:                                                                                    e.Leave(ctx),
 		`socketio: Join: a room has an empty name`:                                                                                 e.Join(ctx, ""),
 		`socketio: server-side event "e": servers are no sockets: To, Except, Volatile and Compress do not go with ServerSideEmit`: e.To("r").ServerSideEmit(ctx, "e"),
@@ -318,6 +320,12 @@ func TestConfigIsChecked(t *testing.T) {
 		{Config{Redis: "redis://:secret@localhost?ad=x"}, `socketio: Redis has the parameter "ad" in its URL, and there are addr and master_set`},
 		{Config{Redis: "redis://:secret@"}, `socketio: Redis names no host`},
 		{Config{Redis: ":6379"}, `socketio: Redis names no host`},
+		{Config{Redis: "localhost:"}, `socketio: Redis has a port that is none: they go from 1 to 65535`},
+		{Config{Redis: "localhost:0"}, `socketio: Redis has a port that is none: they go from 1 to 65535`},
+		{Config{Redis: "redis://:secret@localhost:65536"}, `socketio: Redis has a port that is none: they go from 1 to 65535`},
+		{Config{Redis: "redis://a:7000?addr=b:7001&addr=secret"}, `socketio: Redis has an addr in its URL that is not host:port`},
+		{Config{Redis: "redis://a:7000?addr=:7001"}, `socketio: Redis has an addr in its URL that is not host:port`},
+		{Config{Redis: "redis://a:7000?addr=b:70000"}, `socketio: Redis has an addr in its URL that is not host:port`},
 	} {
 		if _, err := New(tt.cfg); fmt.Sprint(err) != tt.want {
 			t.Errorf("%v\nthe error is %v\nand should be %s", tt.cfg, err, tt.want)
@@ -348,6 +356,14 @@ func TestTheURLSaysHowToConnect(t *testing.T) {
 	}
 }
 
+// TestSentinelsAreAskedAsRedisIs with TLS, for a limited time, and again.
+func TestSentinelsAreAskedAsRedisIs(t *testing.T) {
+	o := driver(t, Config{Redis: "rediss://:p@h:26379?master_set=m", Timeout: time.Second}).option
+	if s := o.Sentinel; s.MasterSet != "m" || s.TLSConfig == nil || s.TLSConfig != o.TLSConfig || s.Dialer.Timeout != time.Second || s.TopologyRefreshInterval <= 0 || s.Password != "" {
+		t.Errorf("they are asked with %+v", s)
+	}
+}
+
 func TestNothingPrintedHasASecret(t *testing.T) {
 	cfg := Config{Redis: "rediss://user:secret@h:1/2?addr=x:1", Password: "secret"}
 	d := driver(t, cfg)
@@ -355,5 +371,8 @@ func TestNothingPrintedHasASecret(t *testing.T) {
 		if strings.Contains(text, "secret") || !strings.Contains(text, "rediss://h:1/2") {
 			t.Errorf("printed: %s", text)
 		}
+	}
+	if got := fmt.Sprint(driver(t, Config{Redis: "secret@h:1/2"})); got != "socketio.Driver{h:1/2 classic /}" {
+		t.Errorf("printed: %s", got)
 	}
 }

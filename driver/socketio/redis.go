@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -20,6 +21,10 @@ const (
 	// the first time; then twice as long each time.
 	repeats   = 2
 	firstWait = 100 * time.Millisecond
+
+	// maxUnderWay is how many sends may be under way: those beyond what the client queues, 1024, wait there without an end
+	// while Redis is silent.
+	maxUnderWay = 1000
 
 	// idWindow is for how long a message's ID is remembered: as long as this module's server does.
 	idWindow = 2 * time.Minute
@@ -65,9 +70,16 @@ func (d *Driver) send(ctx context.Context, list []command) (sent int, err error)
 	d.sending.Add(1)
 	d.mu.Unlock()
 
-	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.Timeout, fmt.Errorf("it did not answer within %v: %w", d.cfg.Timeout, context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.Timeout, d.late())
 	defer cancel()
-	// The client waits for other callers' connecting without an eye on ctx; this goroutine ends with Timeout at the latest.
+	select {
+	case d.underWay <- struct{}{}:
+	case <-ctx.Done():
+		d.sending.Done()
+		return 0, d.fail(context.Cause(ctx), true)
+	}
+	// The client waits for other callers' connecting, and for a place in its queue, without an eye on ctx. This goroutine
+	// ends with Timeout, or when the connection is found to be dead.
 	type result struct {
 		sent int
 		err  error
@@ -75,6 +87,7 @@ func (d *Driver) send(ctx context.Context, list []command) (sent int, err error)
 	done := make(chan result, 1)
 	go func() {
 		defer d.sending.Done()
+		defer func() { <-d.underWay }()
 		left, err := d.try(ctx, list)
 		if err != nil { // not a nil *Error
 			done <- result{len(list) - left, err}
@@ -111,7 +124,7 @@ func (d *Driver) try(ctx context.Context, list []command) (left int, err *Error)
 func (d *Driver) once(ctx context.Context, list []command) (failed []command, worst *Error) {
 	client, err := d.connect(ctx)
 	if err != nil {
-		return list, d.fail(err, notTaken(err))
+		return list, d.fail(err, notTaken(err) || hungUp(err))
 	}
 	cmds := make([]rueidis.Completed, len(list))
 	for i := range list {
@@ -127,6 +140,9 @@ func (d *Driver) once(ctx context.Context, list []command) (failed []command, wo
 			d.listening(c, m, client.Mode() == rueidis.ClientModeCluster)
 			continue
 		}
+		if err == context.DeadlineExceeded { // own's
+			err = d.late()
+		}
 		_, answered := rueidis.IsRedisErr(err)
 		e := d.fail(err, notTaken(err) || c.once != "" && !answered)
 		if worst == nil || worst.again && !e.again {
@@ -138,6 +154,10 @@ func (d *Driver) once(ctx context.Context, list []command) (failed []command, wo
 }
 
 func (d *Driver) fail(err error, again bool) *Error { return &Error{d.cfg.where(), err, again} }
+
+func (d *Driver) late() error {
+	return fmt.Errorf("it did not answer within %v: %w", d.cfg.Timeout, context.DeadlineExceeded)
+}
 
 // notTaken reports whether Redis certainly did not take the command, and may do so later.
 func notTaken(err error) bool {
@@ -152,6 +172,12 @@ func notTaken(err error) bool {
 		}
 	}
 	return false
+}
+
+// hungUp reports whether a connection that was to be made has ended, as one does to a proxy whose Redis is away.
+func hungUp(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err) // which TLS has too, for a peer that does not want us
+	return ok && (op.Op == "read" || op.Op == "write") || errors.Is(err, io.EOF)
 }
 
 func allOnce(list []command) bool {
@@ -246,7 +272,8 @@ func (d *Driver) listening(c *command, m rueidis.RedisMessage, cluster bool) {
 }
 
 // Close makes every later call fail with realtime.ErrClosed, waits for those under way, and lets go of the connections.
-// When ctx ends first the error says so; what is under way then ends by itself, within Timeout.
+// When ctx ends first the error says so; what is under way then ends by itself, within Timeout and, where Redis is silent,
+// the 10 s more that it may take to find the connection dead.
 func (d *Driver) Close(ctx context.Context) error {
 	d.mu.Lock()
 	first := !d.closed

@@ -342,6 +342,30 @@ func TestRedisThatIsNotThereIsNamed(t *testing.T) {
 	}
 }
 
+// TestAProxyWithoutItsRedisIsAskedAgain: it takes connections, and ends them.
+func TestAProxyWithoutItsRedisIsAskedAgain(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	p := lossyFor(t, addr)
+	d := driver(t, Config{Redis: p.Addr().String()})
+	for range 5 { // it is a matter of time whether the end comes before the greeting or behind it
+		err = d.Namespace("/").Emit(t.Context(), "E")
+		if e, ok := errors.AsType[*Error](err); !ok || !e.Temporary() {
+			t.Fatalf("the error is %v, and must be temporary", err)
+		}
+	}
+	if redistest.StartAt(t, addr) == nil {
+		t.Skip("another program took the port")
+	}
+	if err := d.Namespace("/").Emit(t.Context(), "E"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestARestartOfRedisIsSurvived, by messages with an ID and the middleware that all drivers share.
 func TestARestartOfRedisIsSurvived(t *testing.T) {
 	addr := redistest.Start(t)
@@ -379,9 +403,10 @@ func TestARestartOfRedisIsSurvived(t *testing.T) {
 // lossy passes commands on to Redis, and while it loses them none of the answers.
 type lossy struct {
 	net.Listener
-	mu    sync.Mutex
-	lose  int
-	conns []lossyConn
+	mu     sync.Mutex
+	lose   int
+	silent bool // passes no answers on
+	conns  []lossyConn
 }
 
 type lossyConn struct {
@@ -437,9 +462,13 @@ func lossyFor(t testing.TB, addr string) *lossy {
 					if lost {
 						p.lose--
 					}
+					silent := p.silent
 					p.mu.Unlock()
 					if err != nil || lost {
 						return
+					}
+					if silent {
+						continue
 					}
 					in.Write(buf[:n])
 				}
@@ -507,6 +536,56 @@ func TestALostAnswerDoublesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestASilentRedisIsNotWaitedForByAllWhoSend: what was given up leaves nothing behind that grows with its number.
+func TestASilentRedisIsNotWaitedForByAllWhoSend(t *testing.T) {
+	p := lossyFor(t, redistest.Start(t))
+	d := driver(t, Config{Redis: p.Addr().String(), Timeout: 5 * time.Second})
+	if err := d.Send(t.Context(), event("1", "a")); err != nil {
+		t.Fatal(err)
+	}
+	silent := func(yes bool) {
+		p.mu.Lock()
+		p.silent = yes
+		p.mu.Unlock()
+	}
+	silent(true)
+	before := runtime.NumGoroutine()
+	for range 6 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for range 1000 {
+			all.Go(func() {
+				if err := d.Send(ctx, event("2", "a")); !errors.Is(err, context.Canceled) {
+					t.Errorf("the error is %v", err)
+				}
+			})
+		}
+		time.AfterFunc(50*time.Millisecond, cancel)
+		all.Wait()
+	}
+	if n := runtime.NumGoroutine() - before; n > 2*maxUnderWay {
+		t.Errorf("6,000 messages that were given up left %d goroutines", n)
+	}
+	silent(false)
+	p.hangUp()
+	if err := d.Send(t.Context(), event("3", "a")); err != nil {
+		t.Error(err)
+	}
+	short := driver(t, Config{Redis: p.Addr().String(), Timeout: 50 * time.Millisecond})
+	if err := short.Send(t.Context(), event("4", "a")); err != nil {
+		t.Error(err)
+	}
+	silent(true)
+	for range 10 {
+		err := short.Send(t.Context(), event("5", "a"))
+		if e, ok := errors.AsType[*Error](err); !ok || e.Err.Error() != "it did not answer within 50ms: context deadline exceeded" {
+			t.Fatalf("the error is %v", err)
+		}
+	}
+	silent(false)
+	p.hangUp()
 }
 
 // TestSendEndsWithItsContext whatever Redis does: here it answers nothing, ever.

@@ -5,13 +5,17 @@ import (
 	"sync"
 )
 
-// calls runs the program's code for one socket, in order, on a goroutine that exists while there is something to run.
+// calls runs the program's code for one socket and those that it comes back as, in order, on a goroutine that exists while
+// there is something to run. They are kept while the socket is away, and so keep nothing of its connection.
 type calls struct {
-	socket  *Socket
+	// static
+	room    *Room
+	id, nsp string // of the socket
+
 	mu      sync.Mutex
 	waiting []func(context.Context) // guarded by mu
 	running bool                    // guarded by mu
-	resume  func()                  // guarded by mu; set while the connection is not read: to be called on the loop
+	resume  func()                  // guarded by mu; set while the connection is not read
 	limit   int                     // guarded by mu; of waiting, for that
 }
 
@@ -19,7 +23,10 @@ type calls struct {
 func (c *calls) push(f func(context.Context), must bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.socket.room
+	r := c.room
+	if len(c.waiting) >= 32*r.cfg.Waiting && !must { // not for a client's events, which are held before: it comes back again and again
+		return false
+	}
 	if !c.running {
 		if n := r.calls.Add(1); n > int64(r.cfg.Calls) && !must {
 			r.calls.Add(-1)
@@ -34,17 +41,17 @@ func (c *calls) push(f func(context.Context), must bool) bool {
 }
 
 func (c *calls) run() {
-	defer c.socket.room.running.Done()
+	defer c.room.running.Done()
 	for {
 		c.mu.Lock()
 		if c.resume != nil && len(c.waiting) <= c.limit/2 {
-			c.socket.onLoop(c.resume)
+			c.resume()
 			c.resume = nil
 		}
 		if len(c.waiting) == 0 {
 			c.running, c.waiting = false, nil
 			c.mu.Unlock()
-			c.socket.room.calls.Add(-1)
+			c.room.calls.Add(-1)
 			return
 		}
 		f := c.waiting[0]
@@ -56,27 +63,33 @@ func (c *calls) run() {
 }
 
 func (c *calls) one(f func(context.Context)) {
-	cfg := &c.socket.room.cfg
+	cfg := &c.room.cfg
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.CallTime)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			cfg.Logger.Error("the program panicked for a client", "socket", c.socket.id, "namespace", c.socket.nsp, "panic", p)
+			cfg.Logger.Error("the program panicked for a client", "socket", c.id, "namespace", c.nsp, "panic", p)
 		}
 	}()
 	f(ctx)
 }
 
-// hold calls pause when as many calls as limit wait, and sees to it that the client's engine resumes when fewer do. On
-// the loop.
-func (c *calls) hold(limit int, pause func()) {
+// hold pauses a socket's engine when as many calls as limit wait, and sees to it that it resumes when fewer do. On the loop.
+func (c *calls) hold(limit int, s *Socket) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.resume == nil && len(c.waiting) >= limit {
-		e := c.socket.client.e
-		c.resume, c.limit = e.resume, limit
-		pause()
+		e := s.client.e
+		c.resume, c.limit = func() { s.onLoop(e.resume) }, limit
+		e.pause()
 	}
+}
+
+// gone forgets an engine that is held and has ended. On the loop.
+func (c *calls) gone() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resume = nil
 }
 
 // letGo resumes a client that is held though fewer calls than limit wait. On the loop.

@@ -121,7 +121,7 @@ func (c *client) enter(p *packet, creds credentials, prog Program) {
 		}
 	}
 	if prog != nil {
-		c.prog = &programmed{Program: prog, socket: newSocket(c, p, false)}
+		c.prog = &programmed{Program: prog, socket: newSocket(c, p, false, nil)}
 	}
 	token := creds.token
 	if token == "" && p.query != "" {
@@ -175,19 +175,24 @@ func (c *client) asked(done func(error)) {
 	ok := s.calls.push(func(ctx context.Context) {
 		p := c.prog
 		err := connectSafely(ctx, p.Program, s)
+		ended, why := make(chan struct{}), "" // why it did, if it did meanwhile
 		if s.onLoop(func() {
-			if c.flags&left != 0 { // meanwhile
-				if err == nil {
-					c.farewell(p.ended)
-				}
+			defer close(ended)
+			if c.flags&left != 0 {
+				why = p.ended
 				return
 			}
 			if err != nil {
 				c.refuse(c.told(err))
 			}
 			done(err)
-		}) != nil && err == nil {
-			p.Disconnect(ctx, s, errShutdown.Error())
+		}) != nil {
+			why = errShutdown.Error()
+		} else {
+			<-ended // here, so that a client that is back again already waits for its end
+		}
+		if why != "" && err == nil {
+			s.calls.one(func(ctx context.Context) { p.Disconnect(ctx, s, why) })
 		}
 	}, false)
 	if !ok {
@@ -328,7 +333,7 @@ func (c *client) over(was uint8, reason string) {
 	}
 }
 
-// farewell tells the program of the end of a client that it let in, also if that has not happened.
+// farewell tells the program of the end of a client that it let in.
 func (c *client) farewell(reason string) {
 	p := c.prog
 	p.socket.calls.push(func(ctx context.Context) { p.Disconnect(ctx, p.socket, reason) }, true)
@@ -342,7 +347,8 @@ func (c *client) gone(reason error) {
 	if was&(connected|returning) != 0 && c.codec.rec {
 		k := &kept{codec: c.codec, flags: was & formed}
 		if c.prog != nil {
-			k.data = c.prog.socket.Data()
+			k.life = c.prog.socket.life
+			k.life.calls.gone()
 		}
 		c.Save(k)
 	}
@@ -446,7 +452,7 @@ func (c *client) slowDown() {
 	if len(c.prog.acks) > 0 {
 		limit *= 16
 	}
-	c.prog.socket.calls.hold(limit, c.e.pause)
+	c.prog.socket.calls.hold(limit, c.prog.socket)
 }
 
 // acked takes an acknowledgement.

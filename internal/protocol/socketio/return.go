@@ -9,7 +9,7 @@ import (
 type kept struct {
 	codec *codec
 	flags uint8
-	data  any // of the program
+	life  *life // of the program's socket; nil where there was none
 }
 
 // comeBack makes the client who it was, if it is known still, and otherwise a new one.
@@ -52,8 +52,7 @@ func (c *client) restore(p *packet, prog Program, saved *hub.Saved) {
 		}
 		c.codec = codec
 		if prog != nil {
-			c.prog = &programmed{Program: prog, socket: newSocket(c, p, true)}
-			c.prog.socket.SetData(was.data)
+			c.prog = &programmed{Program: prog, socket: newSocket(c, p, true, was.life)}
 		}
 	}, func(missed []hub.Missed, lost map[string]*hub.Error) {
 		switch {

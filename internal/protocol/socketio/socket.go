@@ -23,15 +23,20 @@ type Socket struct {
 	handshake *Handshake
 	recovered bool
 
+	*life
+	user atomic.Pointer[hub.User]
+	gone atomic.Bool
+}
+
+// life is what a socket has in common with those that it comes back as.
+type life struct {
 	calls calls
-	user  atomic.Pointer[hub.User]
-	gone  atomic.Bool
 	mu    sync.Mutex
 	data  any // guarded by mu
 }
 
-// newSocket makes the handle of a client that has an id.
-func newSocket(c *client, p *packet, recovered bool) *Socket {
+// newSocket makes the handle of a client that has an id. was is of the socket that it was; nil if nothing is known of it.
+func newSocket(c *client, p *packet, recovered bool, was *life) *Socket {
 	e := c.e
 	s := &Socket{room: e.room, loop: e.socket.Loop(), client: c, id: c.ID().String(), app: e.App, nsp: p.nsp, recovered: recovered}
 	hs := Handshake{}
@@ -54,7 +59,9 @@ func newSocket(c *client, p *packet, recovered bool) *Socket {
 	}
 	s.handshake = &hs
 	s.user.Store(c.User())
-	s.calls = calls{socket: s}
+	if s.life = was; was == nil {
+		s.life = &life{calls: calls{room: e.room, id: s.id, nsp: s.nsp}}
+	}
 	return s
 }
 
