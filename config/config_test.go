@@ -93,6 +93,7 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 		{"both kinds of driver socket", "driver: socket\nsocket:\n  host: localhost\n  port: 3000\n  redis:\n    url: redis://h\n", strings.Join([]string{
 			`realtime.yaml:3: socket.host is where the embedded server listens, and with socket.redis there is none, since events go to Node servers: keep one`,
 			`realtime.yaml:4: socket.port is where the embedded server listens, and with socket.redis there is none, since events go to Node servers: keep one`}, "\n")},
+		{"nothing about Redis", "driver: socket\nsocket:\n  redis:\n    # url: redis://h\n", `realtime.yaml:3: socket.redis is empty: write {} for the Redis at 127.0.0.1:6379, or leave it out`},
 		{"Node servers without a driver", "socket:\n  redis: {url: \"redis://h\"}\n", `realtime.yaml:2: socket.redis is for driver socket, and without a driver it is bun: write driver: socket`},
 		{"port of Redis", "driver: socket\nsocket:\n  redis:\n    url: redis://h:70000\n", `realtime.yaml:4: socket.redis.url has a port that is none: they go from 1 to 65535`},
 		{"unknown key of redis", "driver: socket\nsocket:\n  redis:\n    adaptor: x\n", `realtime.yaml:4: unknown key "socket.redis.adaptor": the nearest is "socket.redis.adapter"`},

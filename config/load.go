@@ -139,6 +139,9 @@ func (r *reader) value(n ast.Node, path string, into reflect.Value) {
 			r.where[path] = r.at(n)
 			into.SetString("null")
 		}
+		if path == "socket.redis" { // whether it is there decides what the driver is
+			r.fail(n, path, "%s is empty: write {} for the Redis at 127.0.0.1:6379, or leave it out", path)
+		}
 		return
 	}
 	r.where[path] = r.at(n)

@@ -50,6 +50,10 @@ func TestPathsOfSocketIOAreChecked(t *testing.T) {
 		{"/{id}", "", `server: path "/{id}/" for Socket.IO is not one such as /socket.io/`},
 		{"ws", "", `server: path "/ws/" is for plain WebSockets already, and cannot be for Socket.IO too`},
 		{"/app", "", `server: path "/app/" is for plain WebSockets already, and cannot be for Socket.IO too`},
+		{"/health", "", `server: path "/health/" for Socket.IO is the server's own for something else`},
+		{"/apps", "", `server: path "/apps/" for Socket.IO is the server's own for something else`},
+		{"/app/x", "", `server: path "/app/x/" for Socket.IO is the server's own for something else`},
+		{"", "/pusher/auth", `server: path "/pusher/auth" for WebSockets is the server's own for something else`},
 		{"", "/socket.io", `server: path "/socket.io/" is for plain WebSockets already, and cannot be for Socket.IO too`},
 	} {
 		if _, err := New(Config{Path: tt.ws, SocketIO: SocketIOConfig{Path: tt.path}}); err == nil || err.Error() != tt.want {

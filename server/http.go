@@ -3,6 +3,8 @@ package server
 import (
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -40,7 +42,7 @@ func (s *Server) routes() *http.ServeMux {
 	if s.cfg.Prefix != "" {
 		s.apiRoutes(mux, s.cfg.Prefix)
 	}
-	for _, p := range []string{"/broadcasting/auth", "/broadcasting/user-auth", "/pusher/auth", "/pusher/user-auth"} {
+	for _, p := range authPaths {
 		mux.HandleFunc(p, s.authorizeHTTP)
 	}
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) { text(w, http.StatusOK, "ok\n") })
@@ -56,6 +58,15 @@ func (s *Server) routes() *http.ServeMux {
 		refuse(w, http.StatusNotFound, "nothing is served at "+r.URL.Path)
 	})
 	return mux
+}
+
+// authPaths are where browsers ask for signatures.
+var authPaths = []string{"/broadcasting/auth", "/broadcasting/user-auth", "/pusher/auth", "/pusher/user-auth"}
+
+// ownPath reports whether a path, with or without a slash at its end, is one of those above that are not configured.
+func ownPath(p string) bool {
+	p = strings.TrimSuffix(p, "/")
+	return slices.Contains(authPaths, p) || p == "/health" || p == "/ready" || strings.HasPrefix(p+"/", "/apps/") || strings.HasPrefix(p, "/app/")
 }
 
 func (s *Server) socket(w http.ResponseWriter, r *http.Request) {

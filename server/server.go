@@ -282,6 +282,8 @@ func (s *Server) check() ([]*hub.Policy, error) {
 	s.apps.Store(apps)
 	if p := s.cfg.Path; p == "/" || !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{} ?#") {
 		add("path %.60q for WebSockets is not one such as /ws", p)
+	} else if ownPath(p) {
+		add("path %.60q for WebSockets is the server's own for something else", p)
 	}
 	if p := s.cfg.SocketIO.Path; s.speaks(SocketIO) {
 		switch {
@@ -289,6 +291,8 @@ func (s *Server) check() ([]*hub.Policy, error) {
 			add("path %.60q for Socket.IO is not one such as /socket.io/", p)
 		case s.speaks(WebSocket) && (p == s.cfg.Path+"/" || p == "/app/"):
 			add("path %.60q is for plain WebSockets already, and cannot be for Socket.IO too", p)
+		case ownPath(p):
+			add("path %.60q for Socket.IO is the server's own for something else", p)
 		}
 	}
 	s.checkWebhooks(add)

@@ -318,10 +318,10 @@ func (p program) Event(ctx context.Context, s *protocol.Socket, name string, in 
 	told := toldOf(err)
 	switch {
 	case err != nil && told == nil:
-		p.ns.io.log.Warn("the program's handler of a Socket.IO event failed", "namespace", s.Namespace(), "event", name, "socket", s.ID(), "error", err)
+		p.ns.io.log.Warn("the program's handler of a Socket.IO event failed", "namespace", s.Namespace(), "event", fmt.Sprintf("%.100s", name), "socket", s.ID(), "error", err)
 		told = &Error{Message: "internal error"}
 	case err != nil:
-		p.ns.io.log.Debug("a Socket.IO event was refused", "namespace", s.Namespace(), "event", name, "socket", s.ID(), "error", err)
+		p.ns.io.log.Debug("a Socket.IO event was refused", "namespace", s.Namespace(), "event", fmt.Sprintf("%.100s", name), "socket", s.ID(), "error", err)
 	}
 	if answer == nil {
 		return

@@ -167,7 +167,7 @@ func notTaken(err error) bool {
 	if re, ok := rueidis.IsRedisErr(err); ok {
 		code, _, _ := strings.Cut(re.Error(), " ")
 		switch code {
-		case "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN":
+		case "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "READONLY", "BUSY", "OOM", "MISCONF", "NOREPLICAS":
 			return true
 		}
 	}
