@@ -557,3 +557,42 @@ func TestEventsBeforeTheConnectionAreLimited(t *testing.T) {
 	}
 	p.quiet()
 }
+
+// A client that the program takes out of a namespace while its commands wait there goes on in the others.
+func TestANamespaceThatIsLeftWhileCommandsWait(t *testing.T) {
+	for _, polling := range []bool{false, true} {
+		t.Run(fmt.Sprintf("polling=%v", polling), func(t *testing.T) {
+			var b blocking
+			say := io.New(io.Options{Logger: quiet()})
+			in := connected(say, "/", "/a")
+			s := start(t, Config{Auth: b.auth(), IO: say, Loops: 1, SocketIO: SocketIOConfig{Recovery: -1}})
+			var p interface {
+				enter(nsp, auth string) string
+				want(...string)
+				quiet()
+			}
+			var ask []string
+			for i := range 64 {
+				ask = append(ask, fmt.Sprintf(`42/a,["subscribe","private-slow.%d"]`, i))
+			}
+			if polling {
+				q := s.dialPoller("")
+				q.enter("/a", "")
+				go q.do(t.Context(), http.MethodPost, strings.Join(ask, "\x1e")) // which is answered when all are taken
+				p = q
+			} else {
+				q := s.dialSIO("")
+				q.enter("/a", "")
+				q.say(ask...)
+				p = q
+			}
+			<-in
+			sock := <-in
+			eventually(t, "the connection is not read", func() bool { return s.held(sock.ID()) })
+			sock.Disconnect(false)
+			p.want("41/a,")
+			close(b.open)
+			p.quiet()
+		})
+	}
+}

@@ -304,10 +304,14 @@ func (c *client) out(reason string) {
 			break
 		}
 	}
+	held := c.Held() // for commands that nobody ends any more
 	c.Remove(reason)
 	c.over(was, reason)
 	if was&returning != 0 {
 		e.socket.Uncork(nil)
+	}
+	if held {
+		e.onLoop(e.socket.Loop(), e.resume) // not in the midst of whatever ends it
 	}
 }
 
