@@ -596,3 +596,25 @@ func TestANamespaceThatIsLeftWhileCommandsWait(t *testing.T) {
 		})
 	}
 }
+
+// One body of a request asks for much more than it is: no more of it is taken than a turn can write.
+func TestOneBodyThatAsksForMuch(t *testing.T) {
+	s := start(t, Config{Loops: 1, Channels: []Channel{{Pattern: "kept", History: History{Size: 100, Bytes: 2 << 20}}}})
+	for range 100 {
+		s.send(event("kept", `"`+strings.Repeat("x", 10_000)+`"`))
+	}
+	p := s.dialPoller("")
+	var ask []string
+	for range 100 { // 1 MB each
+		ask = append(ask, `42["subscribe",{"channel":"kept","rewind":100}]`, `42["unsubscribe","kept"]`)
+	}
+	before := liveHeap()
+	status, answer := p.post(strings.Join(ask, "\x1e"))
+	if grown := liveHeap() - before; grown > 20<<20 {
+		t.Errorf("a body of %d bytes makes the server hold %d MiB", len(strings.Join(ask, "\x1e")), grown>>20)
+	}
+	if status != http.StatusOK || answer != "ok" {
+		t.Errorf("it is answered with %d %s", status, answer)
+	}
+	eventually(t, "the session is over, as its client does not read", func() bool { return s.entered() == 0 })
+}

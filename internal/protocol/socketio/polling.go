@@ -366,9 +366,14 @@ func (e *engine) fail(p *polling, what string) {
 	})
 }
 
-// goOn takes the packets of a POST until the session takes no more for now.
+// goOn takes the packets of a POST until the session takes no more for now, or the turn has enough to write.
 func (p *polling) goOn(e *engine) {
 	for p.body != nil && !e.Held() && e.flags&over == 0 {
+		if p.loop.Full() {
+			e.pause() // a WebSocket that takes over, too: these go first
+			e.onLoop(p.loop, e.resume)
+			return
+		}
 		in := p.body
 		if len(in.packets) == 0 {
 			p.took()
