@@ -618,3 +618,18 @@ func TestOneBodyThatAsksForMuch(t *testing.T) {
 	}
 	eventually(t, "the session is over, as its client does not read", func() bool { return s.entered() == 0 })
 }
+
+// A request that comes to nothing behind the upgrade ends nothing.
+func TestABodyThatNeverEndsBehindTheUpgrade(t *testing.T) {
+	s := start(t, Config{Limits: Limits{Handshake: time.Second}})
+	p := s.dialPoller("")
+	c := p.slowBody(1000, `42["any"]`)
+	q := p.probe()
+	q.say("5")
+	q.quiet()
+	if status, _, body := c.response(); status != http.StatusRequestTimeout || body != "the body did not arrive in time\n" {
+		t.Errorf("a body that does not come is answered with %d %q", status, body)
+	}
+	c.Close()
+	q.quiet()
+}
