@@ -469,7 +469,7 @@ func (c *client) await(id uint64, f func(*Args, error)) {
 	switch {
 	case c.flags&left != 0:
 		f(nil, ErrDisconnected)
-	case c.flags&connected == 0:
+	case c.flags&(connected|returning) == 0:
 		f(nil, ErrConnecting)
 	case len(c.prog.acks) >= c.e.room.cfg.Acks:
 		f(nil, ErrTooManyAcks)

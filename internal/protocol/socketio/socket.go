@@ -240,6 +240,10 @@ func (s *Socket) EmitAck(ctx context.Context, event string, args Args) (Args, er
 	got := make(chan answer, 1)
 	if err := s.post(args.size(event), func() {
 		c := s.client
+		if c.flags&returning != 0 { // in its Connect, which is waited for, it would wait for itself
+			got <- answer{err: ErrConnecting}
+			return
+		}
 		refused := false
 		c.await(id, func(a *Args, err error) {
 			refused = err != nil
