@@ -287,3 +287,39 @@ func TestThoseWhoComeBackAcknowledge(t *testing.T) {
 		t.Errorf("%d replies, %v", len(r.replies), r.err)
 	}
 }
+
+// Who asked and has stopped waiting leaves nothing with clients that are reached only then.
+func TestQuestionsThatAreGivenUpBeforeTheyArrive(t *testing.T) {
+	const limit = 4096
+	say := io.New(io.Options{Logger: quiet()})
+	in := connected(say, "/")
+	s := start(t, Config{IO: say, Loops: 1, SocketIO: SocketIOConfig{Recovery: -1}})
+	p := s.dialSIO("")
+	<-in
+	release := s.block(0)
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			for range limit/100 + 10 {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				say.Namespace("/").All().EmitWithAck(ctx, "q")
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	release()
+	done := make(chan error, 1)
+	go func() {
+		_, err := say.Namespace("/").All().EmitWithAck(t.Context(), "last")
+		done <- err
+	}()
+	var id int
+	for text := ""; !parsed(text, `42%d["last"]`, &id); {
+		text = p.next()
+	}
+	p.say(fmt.Sprintf("43%d[]", id))
+	if err := <-done; err != nil {
+		t.Errorf("the next question: %v", err)
+	}
+}

@@ -325,6 +325,10 @@ func (r *Room) EmitAck(ctx context.Context, t Target, event string, args Args) (
 	e.Reached = func(cs []*hub.Client) {
 		mine := programmedOnly(cs)
 		mu.Lock()
+		if loops < 0 { // given up: nobody would take back what is awaited
+			mu.Unlock()
+			return
+		}
 		asked += len(mine)
 		open += len(mine)
 		waiting = append(waiting, mine...)
