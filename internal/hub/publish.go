@@ -171,7 +171,7 @@ func (c *Client) Deliver(channel, event, data string, tag any) bool {
 	lane := "\x00" + event // a channel's commands do not wait for handlers, nor one event's handler for another's
 	c.inLane(lane, false, func() {
 		var reply []byte
-		c.call(lane, c.undecided(), func(ctx context.Context) (err error) {
+		c.call(lane, c.hub.undecided(), func(ctx context.Context) (err error) {
 			reply, err = fn(ctx, in)
 			return err
 		}, func(_ bool, err *Error) {

@@ -110,7 +110,7 @@ func (c *Client) subscribe(r *Subscribe) {
 		return
 	}
 	var g Grant
-	c.call(r.Channel, c.undecided(), func(ctx context.Context) (err error) {
+	c.call(r.Channel, c.hub.undecided(), func(ctx context.Context) (err error) {
 		g, err = c.hub.cfg.Authorizer.Authorize(ctx, q)
 		return err
 	}, func(unsubscribed bool, err *Error) {
