@@ -147,7 +147,11 @@ func (c *Client) send(channel string, ev *Event, kind DeliveryKind, tag any) {
 		return err
 	}, func(_ bool, err *Error) {
 		c.release()
-		c.session.Done(channel, pos, nil, err, tag)
+		if err != nil {
+			c.session.Done(channel, Position{}, nil, err, tag)
+			return
+		}
+		c.session.Done(channel, pos, nil, nil, tag)
 	})
 }
 
@@ -175,7 +179,11 @@ func (c *Client) Deliver(channel, event, data string, tag any) bool {
 			reply, err = fn(ctx, in)
 			return err
 		}, func(_ bool, err *Error) {
-			c.session.Done(channel, Position{}, reply, err, tag)
+			if err != nil {
+				c.session.Done(channel, Position{}, nil, err, tag)
+				return
+			}
+			c.session.Done(channel, Position{}, reply, nil, tag)
 		})
 	})
 	return true

@@ -84,8 +84,8 @@ func (c *Client) release() {
 func (c *Client) Held() bool { return c.waiting != nil && c.waiting.holds > 0 }
 
 // call runs work off the loop, with a deadline, and then done on the loop; late is what done gets when the deadline
-// has passed. unsubscribed tells whether the client has asked to leave the lane's channel meanwhile. If the client is
-// gone by then, done is not called.
+// has passed: with that work may be going on, and what it writes must be left alone. unsubscribed tells whether the client
+// has asked to leave the lane's channel meanwhile. If the client is gone by then, done is not called.
 func (c *Client) call(name string, late *Error, work func(context.Context) error, done func(unsubscribed bool, err *Error)) {
 	var ln *lane
 	if busy := c.hub.call(c.branch.loop, late, work, func(err error) {
@@ -212,7 +212,11 @@ func (c *Client) Authenticate(who func(context.Context) (*User, error), done fun
 			if err == nil {
 				err = c.Identify(u)
 			}
-			done(u, err)
+			if err != nil {
+				done(nil, err)
+				return
+			}
+			done(u, nil)
 		})
 	})
 }
