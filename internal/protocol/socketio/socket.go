@@ -115,16 +115,19 @@ func (s *Socket) do(ctx context.Context, f func() error) error {
 }
 
 // Rooms are the rooms it is in, its own id among them.
-func (s *Socket) Rooms(ctx context.Context) (rooms []string, err error) {
-	err = s.do(ctx, func() error {
+func (s *Socket) Rooms(ctx context.Context) ([]string, error) {
+	var rooms []string
+	if err := s.do(ctx, func() error {
 		c := s.client
 		if c.flags&left != 0 {
 			return ErrDisconnected
 		}
 		rooms = append(append([]string{s.id}, c.Rooms()...), c.prog.rooms...)
 		return nil
-	})
-	return rooms, err
+	}); err != nil {
+		return nil, err // the loop may come to it still
+	}
+	return rooms, nil
 }
 
 // Join makes it a member of rooms; it is one when Join returns. Before it is connected, it becomes one when it is.
