@@ -633,3 +633,21 @@ func TestABodyThatNeverEndsBehindTheUpgrade(t *testing.T) {
 	c.Close()
 	q.quiet()
 }
+
+// A panic of the program's match costs the connection that asked, on either transport.
+func TestAMatchThatPanics(t *testing.T) {
+	say := io.New(io.Options{Logger: quiet()})
+	say.NamespaceFunc(func(name string) bool { return name[5] == 'x' })
+	s := start(t, Config{IO: say, Loops: 1})
+	other := s.dialSIO("")
+	p := s.dialSIO("")
+	p.say("40/abc,")
+	if _, _, err := p.read(); err == nil {
+		t.Error("the connection is not ended")
+	}
+	q := s.dialPoller("")
+	q.post("40/abc,")
+	q.wantGone()
+	other.quiet()
+	eventually(t, "both are gone", func() bool { return s.entered() == 1 })
+}

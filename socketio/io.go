@@ -70,7 +70,8 @@ func (io *IO) Namespace(name string) *Namespace {
 // whose match says yes has them. Its handlers learn the name from [Socket.Namespace]; clients in different names do not
 // hear each other. What it emits by itself is an error, as nobody knows where: use [IO.Of].
 //
-// match is asked at every connection, with names that Namespace would accept, by many goroutines.
+// match is asked at every connection, with names that Namespace would accept, by many goroutines. Event loops are among
+// them, and stand still meanwhile: it must return at once. [Namespace.OnConnect] may wait, and refuse.
 func (io *IO) NamespaceFunc(match func(name string) bool) *Namespace {
 	if match == nil {
 		panic("socketio: NamespaceFunc(nil)")

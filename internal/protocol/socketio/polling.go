@@ -381,11 +381,13 @@ func (p *polling) goOn(e *engine) {
 		}
 		x := in.packets[0]
 		in.packets = in.packets[1:]
-		if x.blob {
-			e.Binary(x.data)
-		} else {
-			e.Text(x.data)
-		}
+		e.socket.Guard(func() {
+			if x.blob {
+				e.Binary(x.data)
+			} else {
+				e.Text(x.data)
+			}
+		})
 	}
 }
 
