@@ -651,3 +651,38 @@ func TestAMatchThatPanics(t *testing.T) {
 	other.quiet()
 	eventually(t, "both are gone", func() bool { return s.entered() == 1 })
 }
+
+// What is kept for clients that come back is kept once, and not for every namespace that clients have made up.
+func TestNamespacesDoNotMultiplyWhatIsKept(t *testing.T) {
+	const each, messages = 50, 40
+	say := io.New(io.Options{Logger: quiet()})
+	say.NamespaceFunc(func(name string) bool { return strings.HasPrefix(name, "/d-") })
+	s := start(t, Config{IO: say, Loops: 2})
+	var peers []*sioPeer
+	for len(peers) < 4 || s.loops[0].Conns() == 0 || s.loops[1].Conns() == 0 {
+		p := s.openSIO("")
+		for i := range each {
+			nsp := fmt.Sprintf("/d-%d-%d", len(peers), i)
+			p.enter(nsp, "")
+			p.say("42" + nsp + `,1["subscribe","news"]`)
+			p.want("43" + nsp + `,1[{"ok":true,"channel":"news"}]`)
+		}
+		peers = append(peers, p)
+	}
+	send := func(n int) {
+		for range n {
+			s.send(event("news", `"`+strings.Repeat("x", 10_000)+`"`))
+			for _, p := range peers {
+				for range each {
+					p.next()
+				}
+			}
+		}
+	}
+	send(5) // into buffers that are used again
+	before := liveHeap()
+	send(messages)
+	if grown := liveHeap() - before; grown > 10<<20 {
+		t.Errorf("%d messages of 10 kB hold %d kB", messages, grown>>10)
+	}
+}
