@@ -686,3 +686,41 @@ func TestNamespacesDoNotMultiplyWhatIsKept(t *testing.T) {
 		t.Errorf("%d messages of 10 kB hold %d kB", messages, grown>>10)
 	}
 }
+
+// Two namespaces of one connection are each told how much of theirs was left out.
+func TestEachNamespaceIsToldWhatItDidNotGet(t *testing.T) {
+	const messages = 40
+	say := io.New(io.Options{Logger: quiet()})
+	say.Namespace("/a")
+	s := start(t, Config{
+		IO: say, Loops: 1, Limits: Limits{QueuedBytes: 100_000}, Channels: []Channel{{Pattern: "news", Slow: DropOldest}}, SocketIO: SocketIOConfig{Recovery: -1},
+	})
+	p := s.dialPoller("")
+	p.enter("/a", "")
+	for _, nsp := range []string{"", "/a,"} {
+		p.say("42" + nsp + `1["subscribe","news"]`)
+		p.want("43" + nsp + `1[{"ok":true,"channel":"news"}]`)
+	}
+	for range messages {
+		s.send(event("news", `"`+strings.Repeat("x", 10_000)+`"`))
+		s.rounds()
+	}
+	got, left := map[string]int{}, map[string]int{}
+	for text := p.next(); text != `432[{"ok":true,"channel":"nothing"}]`; text = p.next() {
+		if len(got) == 0 { // what waited has been taken, and its gaps are known
+			p.say(`422["unsubscribe","nothing"]`)
+		}
+		var n int
+		switch nsp := strings.TrimPrefix(text[:strings.IndexByte(text, '[')], "42"); {
+		case parsed(text, "42"+nsp+`["messages_dropped",{"channel":"news","count":%d}]`, &n):
+			left[nsp] += n
+		default:
+			got[nsp]++
+		}
+	}
+	for _, nsp := range []string{"", "/a,"} {
+		if got[nsp]+left[nsp] != messages || left[nsp] == 0 {
+			t.Errorf("namespace %q got %d of %d messages, and was told that %d were left out", nsp, got[nsp], messages, left[nsp])
+		}
+	}
+}

@@ -58,6 +58,11 @@ func (c *Client) subscription(channel string) *loop.Membership {
 // Subscribed reports whether the client is subscribed to the channel.
 func (c *Client) Subscribed(channel string) bool { return c.subscription(channel) != nil }
 
+// Hears reports whether the client itself is among those that a loop's group is for; its connection may have other clients.
+func (c *Client) Hears(g *loop.Group) bool {
+	return g.Owner.(*owner).codec == c.codec && c.conn.In(g) != nil
+}
+
 // Channels are the channels the client is subscribed to.
 func (c *Client) Channels() []string {
 	var names []string
