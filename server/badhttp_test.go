@@ -278,3 +278,32 @@ func TestABodyHasTheTimeOfAHandshake(t *testing.T) {
 		}
 	})
 }
+
+// Nor does a body that nobody reads.
+func TestABodyThatNobodyReadsHasThatTime(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	for _, tr := range []transport{loops, overTLS, portable} { // where the program serves, it is the program's
+		t.Run(string(tr), func(t *testing.T) {
+			s := startOn(t, tr, Config{Limits: Limits{Handshake: limit}})
+			for path, want := range map[string]int{"/health": 200, "/nowhere": 404, overPolling: 200, "/socket.io/?EIO=9": 400} {
+				p := s.connect()
+				p.SetReadDeadline(time.Now().Add(5 * time.Second))
+				p.write(fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", path))
+				if status, _, _ := p.response(); status != want {
+					t.Errorf("%s is answered with %d", path, status)
+				}
+				if _, err := p.r.ReadByte(); err != io.EOF {
+					t.Errorf("after the answer to %s comes %v", path, err)
+				}
+			}
+			// What waits for longer than that, with nothing to be read, goes on.
+			p := s.dialPoller("")
+			answer := p.getting(t.Context())
+			time.Sleep(5 * limit)
+			p.say(`4299["unsubscribe","nothing"]`)
+			if got := <-answer; got != `200 4399[{"ok":true,"channel":"nothing"}]` {
+				t.Errorf("a request that waited is answered with %s", got)
+			}
+		})
+	}
+}

@@ -67,7 +67,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) listen(ln net.Listener, failed chan<- error) (func(context.Context) error, error) {
 	s.served.Store(true)
 	web := &http.Server{
-		Handler: s, ReadHeaderTimeout: s.cfg.Limits.Handshake, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: s, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		// For bodies that nobody reads: net/http waits for them before it answers. What waits for news has been read.
+		ReadHeaderTimeout: s.cfg.Limits.Handshake, ReadTimeout: 2 * s.cfg.Limits.Handshake,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	stop := func(ctx context.Context) error {

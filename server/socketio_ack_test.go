@@ -238,3 +238,88 @@ func steady(t *testing.T, n func() int) {
 		}
 	}
 }
+
+// An event that all are to acknowledge waits for those that are coming back, since it is sent to them.
+func TestThoseWhoComeBackAcknowledge(t *testing.T) {
+	decide := make(chan struct{})
+	asked := make(chan *io.Socket, 10)
+	say := io.New(io.Options{Logger: quiet()})
+	say.Namespace("/").OnConnect(func(_ context.Context, s *io.Socket) error {
+		asked <- s
+		if s.Recovered() {
+			<-decide
+		}
+		return nil
+	})
+	s := start(t, Config{IO: say, Loops: 2})
+	p, q := s.dialSIO(""), s.dialSIO("")
+	<-asked
+	<-asked
+	q.Close()
+	eventually(t, "its loss is seen", func() bool { return s.entered() == 1 })
+	back := s.openSIO("")
+	back.say(`40{"pid":"` + q.pid + `"}`)
+	<-asked
+	type result struct {
+		replies []io.Reply
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		replies, err := say.Namespace("/").All().EmitWithAck(t.Context(), "q")
+		done <- result{replies, err}
+	}()
+	answer := func(p *sioPeer) {
+		var id int
+		if got := p.next(); !parsed(got, `42%d["q"]`, &id) {
+			t.Errorf("the question is %s", got)
+		}
+		p.say(fmt.Sprintf("43%d[1]", id))
+	}
+	answer(p)
+	p.quiet()
+	close(decide)
+	if got := back.next(); !welcomed.MatchString(got) {
+		t.Fatalf("it comes back with %s", got)
+	}
+	answer(back)
+	if r := <-done; len(r.replies) != 2 || r.err != nil {
+		t.Errorf("%d replies, %v", len(r.replies), r.err)
+	}
+}
+
+// Who asked and has stopped waiting leaves nothing with clients that are reached only then.
+func TestQuestionsThatAreGivenUpBeforeTheyArrive(t *testing.T) {
+	const limit = 4096
+	say := io.New(io.Options{Logger: quiet()})
+	in := connected(say, "/")
+	s := start(t, Config{IO: say, Loops: 1, SocketIO: SocketIOConfig{Recovery: -1}})
+	p := s.dialSIO("")
+	<-in
+	release := s.block(0)
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			for range limit/100 + 10 {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				say.Namespace("/").All().EmitWithAck(ctx, "q")
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	release()
+	done := make(chan error, 1)
+	go func() {
+		_, err := say.Namespace("/").All().EmitWithAck(t.Context(), "last")
+		done <- err
+	}()
+	var id int
+	for text := ""; !parsed(text, `42%d["last"]`, &id); {
+		text = p.next()
+	}
+	p.say(fmt.Sprintf("43%d[]", id))
+	if err := <-done; err != nil {
+		t.Errorf("the next question: %v", err)
+	}
+}

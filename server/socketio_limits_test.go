@@ -557,3 +557,170 @@ func TestEventsBeforeTheConnectionAreLimited(t *testing.T) {
 	}
 	p.quiet()
 }
+
+// A client that the program takes out of a namespace while its commands wait there goes on in the others.
+func TestANamespaceThatIsLeftWhileCommandsWait(t *testing.T) {
+	for _, polling := range []bool{false, true} {
+		t.Run(fmt.Sprintf("polling=%v", polling), func(t *testing.T) {
+			var b blocking
+			say := io.New(io.Options{Logger: quiet()})
+			in := connected(say, "/", "/a")
+			s := start(t, Config{Auth: b.auth(), IO: say, Loops: 1, SocketIO: SocketIOConfig{Recovery: -1}})
+			var p interface {
+				enter(nsp, auth string) string
+				want(...string)
+				quiet()
+			}
+			var ask []string
+			for i := range 64 {
+				ask = append(ask, fmt.Sprintf(`42/a,["subscribe","private-slow.%d"]`, i))
+			}
+			if polling {
+				q := s.dialPoller("")
+				q.enter("/a", "")
+				go q.do(t.Context(), http.MethodPost, strings.Join(ask, "\x1e")) // which is answered when all are taken
+				p = q
+			} else {
+				q := s.dialSIO("")
+				q.enter("/a", "")
+				q.say(ask...)
+				p = q
+			}
+			<-in
+			sock := <-in
+			eventually(t, "the connection is not read", func() bool { return s.held(sock.ID()) })
+			sock.Disconnect(false)
+			p.want("41/a,")
+			close(b.open)
+			p.quiet()
+		})
+	}
+}
+
+// One body of a request asks for much more than it is: no more of it is taken than a turn can write.
+func TestOneBodyThatAsksForMuch(t *testing.T) {
+	s := start(t, Config{Loops: 1, Channels: []Channel{{Pattern: "kept", History: History{Size: 100, Bytes: 2 << 20}}}})
+	for range 100 {
+		s.send(event("kept", `"`+strings.Repeat("x", 10_000)+`"`))
+	}
+	p := s.dialPoller("")
+	var ask []string
+	for range 100 { // 1 MB each
+		ask = append(ask, `42["subscribe",{"channel":"kept","rewind":100}]`, `42["unsubscribe","kept"]`)
+	}
+	before := liveHeap()
+	status, answer := p.post(strings.Join(ask, "\x1e"))
+	if grown := liveHeap() - before; grown > 20<<20 {
+		t.Errorf("a body of %d bytes makes the server hold %d MiB", len(strings.Join(ask, "\x1e")), grown>>20)
+	}
+	if status != http.StatusOK || answer != "ok" {
+		t.Errorf("it is answered with %d %s", status, answer)
+	}
+	eventually(t, "the session is over, as its client does not read", func() bool { return s.entered() == 0 })
+}
+
+// A request that comes to nothing behind the upgrade ends nothing.
+func TestABodyThatNeverEndsBehindTheUpgrade(t *testing.T) {
+	s := start(t, Config{Limits: Limits{Handshake: time.Second}})
+	p := s.dialPoller("")
+	c := p.slowBody(1000, `42["any"]`)
+	q := p.probe()
+	q.say("5")
+	q.quiet()
+	if status, _, body := c.response(); status != http.StatusRequestTimeout || body != "the body did not arrive in time\n" {
+		t.Errorf("a body that does not come is answered with %d %q", status, body)
+	}
+	c.Close()
+	q.quiet()
+}
+
+// A panic of the program's match costs the connection that asked, on either transport.
+func TestAMatchThatPanics(t *testing.T) {
+	say := io.New(io.Options{Logger: quiet()})
+	say.NamespaceFunc(func(name string) bool { return name[5] == 'x' })
+	s := start(t, Config{IO: say, Loops: 1})
+	other := s.dialSIO("")
+	p := s.dialSIO("")
+	p.say("40/abc,")
+	if _, _, err := p.read(); err == nil {
+		t.Error("the connection is not ended")
+	}
+	q := s.dialPoller("")
+	q.post("40/abc,")
+	q.wantGone()
+	other.quiet()
+	eventually(t, "both are gone", func() bool { return s.entered() == 1 })
+}
+
+// What is kept for clients that come back is kept once, and not for every namespace that clients have made up.
+func TestNamespacesDoNotMultiplyWhatIsKept(t *testing.T) {
+	const each, messages = 50, 40
+	say := io.New(io.Options{Logger: quiet()})
+	say.NamespaceFunc(func(name string) bool { return strings.HasPrefix(name, "/d-") })
+	s := start(t, Config{IO: say, Loops: 2})
+	var peers []*sioPeer
+	for len(peers) < 4 || s.loops[0].Conns() == 0 || s.loops[1].Conns() == 0 {
+		p := s.openSIO("")
+		for i := range each {
+			nsp := fmt.Sprintf("/d-%d-%d", len(peers), i)
+			p.enter(nsp, "")
+			p.say("42" + nsp + `,1["subscribe","news"]`)
+			p.want("43" + nsp + `,1[{"ok":true,"channel":"news"}]`)
+		}
+		peers = append(peers, p)
+	}
+	send := func(n int) {
+		for range n {
+			s.send(event("news", `"`+strings.Repeat("x", 10_000)+`"`))
+			for _, p := range peers {
+				for range each {
+					p.next()
+				}
+			}
+		}
+	}
+	send(5) // into buffers that are used again
+	before := liveHeap()
+	send(messages)
+	if grown := liveHeap() - before; grown > 10<<20 {
+		t.Errorf("%d messages of 10 kB hold %d kB", messages, grown>>10)
+	}
+}
+
+// Two namespaces of one connection are each told how much of theirs was left out.
+func TestEachNamespaceIsToldWhatItDidNotGet(t *testing.T) {
+	const messages = 40
+	say := io.New(io.Options{Logger: quiet()})
+	say.Namespace("/a")
+	s := start(t, Config{
+		IO: say, Loops: 1, Limits: Limits{QueuedBytes: 100_000}, Channels: []Channel{{Pattern: "news", Slow: DropOldest}}, SocketIO: SocketIOConfig{Recovery: -1},
+	})
+	p := s.dialPoller("")
+	p.enter("/a", "")
+	for _, nsp := range []string{"", "/a,"} {
+		p.say("42" + nsp + `1["subscribe","news"]`)
+		p.want("43" + nsp + `1[{"ok":true,"channel":"news"}]`)
+	}
+	for range messages {
+		s.send(event("news", `"`+strings.Repeat("x", 10_000)+`"`))
+		s.rounds()
+	}
+	got, left := map[string]int{}, map[string]int{}
+	for text := p.next(); text != `432[{"ok":true,"channel":"nothing"}]`; text = p.next() {
+		if len(got) == 0 { // what waited has been taken, and its gaps are known
+			p.say(`422["unsubscribe","nothing"]`)
+		}
+		var n int
+		switch nsp := strings.TrimPrefix(text[:strings.IndexByte(text, '[')], "42"); {
+		case parsed(text, "42"+nsp+`["messages_dropped",{"channel":"news","count":%d}]`, &n):
+			left[nsp] += n
+		default:
+			got[nsp]++
+		}
+	}
+	for _, nsp := range []string{"", "/a,"} {
+		if got[nsp]+left[nsp] != messages || left[nsp] == 0 {
+			t.Errorf("namespace %q got %d of %d messages, and was told that %d were left out", nsp, got[nsp], messages, left[nsp])
+		}
+	}
+}

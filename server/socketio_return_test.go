@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stacksjs/realtime-go/auth"
 	io "github.com/stacksjs/realtime-go/socketio"
 )
 
@@ -191,6 +192,63 @@ func TestAClientIsNotTakenOverByAnOlderConnection(t *testing.T) {
 			if got := s.openSIO("").enter("/", back); got != sid {
 				t.Fatalf("%s came back as %s", sid, got)
 			}
+		})
+	}
+}
+
+// A client that comes back with a new token goes on by that, also if the one by which it came has expired meanwhile.
+func TestAClientComesBackWithANewToken(t *testing.T) {
+	for _, where := range []string{"CONNECT", "query"} {
+		t.Run(where, func(t *testing.T) {
+			clk := newClock(time.Now())
+			a := auth.New()
+			a.AllowAnonymous()
+			a.JWT(auth.JWTConfig{Algorithm: "HS256", Secret: testSecret})
+			s := start(t, Config{Auth: a, Loops: 1, now: clk.now})
+			s.clock = clk
+			come := func(user, back string, expires time.Time) (p *sioPeer, answer string) {
+				token := issue(t, auth.Claims{Subject: user, ExpiresAt: expires})
+				if where == "query" {
+					p = s.openSIO("&token=" + token)
+					p.say("40{" + strings.TrimPrefix(back, ",") + "}")
+				} else {
+					p = s.openSIO("")
+					p.say(`40{"token":"` + token + `"` + back + "}")
+				}
+				return p, p.next()
+			}
+			p, answer := come("10", "", clk.now().Add(time.Minute))
+			m := welcomed.FindStringSubmatch(answer)
+			if m == nil {
+				t.Fatalf("it is answered with %s", answer)
+			}
+			back := `,"pid":"` + m[3] + `"`
+			p.Close()
+			eventually(t, "its loss is seen", func() bool { return s.entered() == 0 })
+			s.at(clk.now().Add(time.Minute + late))
+			p, again := come("10", back, clk.now().Add(time.Hour))
+			if again != answer {
+				t.Errorf("it comes back as %s, and was %s", again, answer)
+			}
+			p.quiet()
+			// Somebody else does not come back as who it was.
+			p.Close()
+			eventually(t, "its loss is seen", func() bool { return s.entered() == 0 })
+			_, other := come("11", back, clk.now().Add(time.Hour))
+			if m := welcomed.FindStringSubmatch(other); m == nil || other == answer {
+				t.Errorf("another user is answered with %s", other)
+			}
+			// And who is not let in is not, whoever it was.
+			p = s.openSIO("&token=nonsense")
+			p.say("40{" + back[1:] + "}")
+			if got := p.next(); !strings.HasPrefix(got, `44{"message":"token is not a JWT`) {
+				t.Errorf("who is not let in is answered with %s", got)
+			}
+			p, answer = come("10", back, clk.now().Add(time.Hour))
+			if answer != again {
+				t.Errorf("it comes back as %s, and was %s", answer, again)
+			}
+			p.quiet()
 		})
 	}
 }

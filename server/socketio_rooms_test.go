@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/auth"
@@ -433,3 +435,19 @@ func TestRoomsAreAsTheModelHasThem(t *testing.T) {
 
 // hubKey is the key of a channel of the first app.
 func hubKey(s *live, channel string) hub.Key { return hub.Key{App: s.appID(""), Name: channel} }
+
+// Who stops waiting for an answer of a loop is not disturbed by it.
+func TestRoomsThatNobodyWaitsForAnyMore(t *testing.T) {
+	say := io.New(io.Options{Logger: quiet()})
+	in := connected(say, "/")
+	s := start(t, Config{IO: say, Loops: 1})
+	p := s.dialSIO("")
+	sock := <-in
+	time.AfterFunc(20*time.Millisecond, s.block(0))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if rooms, err := sock.Rooms(ctx); rooms != nil || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the rooms are %v, %v", rooms, err)
+	}
+	p.quiet()
+}

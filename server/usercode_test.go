@@ -306,3 +306,20 @@ func TestAGrantAfterTheConnectionsEndIsDiscarded(t *testing.T) {
 		}
 	})
 }
+
+// A handler that goes on behind its deadline disturbs nobody.
+func TestAHandlerThatReturnsTooLate(t *testing.T) {
+	gone := make(chan struct{})
+	s := start(t, Config{Loops: 1, Limits: Limits{AuthorizeTime: 10 * time.Millisecond}, Handlers: map[string]Handler{
+		"ask": func(context.Context, Inbound) (any, error) {
+			defer close(gone)
+			time.Sleep(50 * time.Millisecond)
+			return "late", nil
+		},
+	}})
+	p := s.dialSIO("")
+	p.say(`421["ask"]`)
+	p.want(`431[{"ok":false,"code":4300,"message":"no decision within 10ms","status":500}]`)
+	<-gone
+	p.quiet()
+}

@@ -51,6 +51,9 @@ func (b *branch) index() int { return b.loop.Index() }
 // Run hands the delivery to the loop's listeners: this is all the work there is per message and wire format. It
 // runs on the loop.
 func (d *Delivery) Run(l *loop.Loop) {
+	if d.shared != nil {
+		defer d.shared.had()
+	}
 	lo := d.ch.locals[l.Index()]
 	if lo == nil {
 		return // the last listener left while it was on its way

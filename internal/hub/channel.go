@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stacksjs/realtime-go/internal/channelname"
@@ -96,10 +97,13 @@ func (d *Delivery) Position() (p Position, ok bool) {
 	return d.pos, d.Kind == Message && d.ch.policy.History.Size > 0
 }
 
-// shared holds the units that several loops need.
+// shared holds the units that several loops need, until the last of them has had them: what was sent is kept for longer by
+// those who keep history, and clients choose how many codecs there are.
 type shared struct {
+	loops atomic.Int32 // that are to have them still
 	mu    sync.Mutex
-	units []encoded
+	units []encoded     // guarded by mu
+	index map[Codec]int // guarded by mu; of units, where they are many
 }
 
 type encoded struct {
@@ -112,17 +116,50 @@ func (d *Delivery) append(dst []byte, c Codec) []byte {
 	if d.shared == nil {
 		return c.Append(dst, d)
 	}
-	d.shared.mu.Lock()
-	defer d.shared.mu.Unlock()
-	for i := range d.shared.units {
-		if d.shared.units[i].codec == c {
-			return append(dst, d.shared.units[i].unit...)
-		}
+	return d.shared.append(dst, c, func(dst []byte) []byte { return c.Append(dst, d) })
+}
+
+// append appends a codec's unit, which encode makes if it is not there.
+func (s *shared) append(dst []byte, c Codec, encode func([]byte) []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := s.find(c); i >= 0 {
+		return append(dst, s.units[i].unit...)
 	}
 	from := len(dst)
-	dst = c.Append(dst, d)
-	d.shared.units = append(d.shared.units, encoded{c, slices.Clone(dst[from:])})
+	dst = encode(dst)
+	if s.index != nil {
+		s.index[c] = len(s.units)
+	}
+	s.units = append(s.units, encoded{c, slices.Clone(dst[from:])})
 	return dst
+}
+
+// find returns the place of a codec's unit; -1 if there is none. Under mu.
+func (s *shared) find(c Codec) int {
+	const many = 32
+	if len(s.units) < many {
+		return slices.IndexFunc(s.units, func(e encoded) bool { return e.codec == c })
+	}
+	if s.index == nil {
+		s.index = map[Codec]int{}
+		for i := range s.units {
+			s.index[s.units[i].codec] = i
+		}
+	}
+	if i, ok := s.index[c]; ok {
+		return i
+	}
+	return -1
+}
+
+// had is called by each loop when it needs the units no more.
+func (s *shared) had() {
+	if s.loops.Add(-1) == 0 {
+		s.mu.Lock()
+		s.units, s.index = nil, nil
+		s.mu.Unlock()
+	}
 }
 
 // assign gives an event its place, and keeps it where the policy says so.

@@ -283,6 +283,7 @@ func (h *Hub) deliver(ch *channel, d *Delivery) {
 	}
 	if n > 1 {
 		d.shared = new(shared)
+		d.shared.loops.Store(int32(n))
 	}
 	for i, lo := range ch.locals {
 		if lo != nil {

@@ -147,7 +147,11 @@ func (c *Client) send(channel string, ev *Event, kind DeliveryKind, tag any) {
 		return err
 	}, func(_ bool, err *Error) {
 		c.release()
-		c.session.Done(channel, pos, nil, err, tag)
+		if err != nil {
+			c.session.Done(channel, Position{}, nil, err, tag)
+			return
+		}
+		c.session.Done(channel, pos, nil, nil, tag)
 	})
 }
 
@@ -171,11 +175,15 @@ func (c *Client) Deliver(channel, event, data string, tag any) bool {
 	lane := "\x00" + event // a channel's commands do not wait for handlers, nor one event's handler for another's
 	c.inLane(lane, false, func() {
 		var reply []byte
-		c.call(lane, c.undecided(), func(ctx context.Context) (err error) {
+		c.call(lane, c.hub.undecided(), func(ctx context.Context) (err error) {
 			reply, err = fn(ctx, in)
 			return err
 		}, func(_ bool, err *Error) {
-			c.session.Done(channel, Position{}, reply, err, tag)
+			if err != nil {
+				c.session.Done(channel, Position{}, nil, err, tag)
+				return
+			}
+			c.session.Done(channel, Position{}, reply, nil, tag)
 		})
 	})
 	return true

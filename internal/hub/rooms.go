@@ -115,6 +115,7 @@ func (h *Hub) emit(e *Emission) error {
 		return ErrClosed
 	}
 	e.hub = h
+	e.units.loops.Store(int32(len(h.branches)))
 	h.emitting.mu.Lock()
 	defer h.emitting.mu.Unlock()
 	h.emitting.seq++
@@ -129,6 +130,7 @@ func (h *Hub) emit(e *Emission) error {
 
 // Run sends the event to the loop's clients.
 func (e *Emission) Run(l *loop.Loop) {
+	defer e.units.had()
 	b := e.hub.branches[l.Index()]
 	b.emitted = e.seq
 	ord := b.journal.last()
@@ -239,17 +241,7 @@ func (r *reach) all(l *loop.Loop, g group) {
 
 // append encodes e once for all loops and rooms.
 func (e *Emission) append(dst []byte, c RoomCodec) []byte {
-	e.units.mu.Lock()
-	defer e.units.mu.Unlock()
-	for i := range e.units.units {
-		if e.units.units[i].codec == Codec(c) {
-			return append(dst, e.units.units[i].unit...)
-		}
-	}
-	from := len(dst)
-	dst = c.AppendEmission(dst, e)
-	e.units.units = append(e.units.units, encoded{c, slices.Clone(dst[from:])})
-	return dst
+	return e.units.append(dst, c, func(dst []byte) []byte { return c.AppendEmission(dst, e) })
 }
 
 // JoinRoom makes the client a member of a room of its space; the room without a name is the one of all clients there.

@@ -58,6 +58,11 @@ func (c *Client) subscription(channel string) *loop.Membership {
 // Subscribed reports whether the client is subscribed to the channel.
 func (c *Client) Subscribed(channel string) bool { return c.subscription(channel) != nil }
 
+// Hears reports whether the client itself is among those that a loop's group is for; its connection may have other clients.
+func (c *Client) Hears(g *loop.Group) bool {
+	return g.Owner.(*owner).codec == c.codec && c.conn.In(g) != nil
+}
+
 // Channels are the channels the client is subscribed to.
 func (c *Client) Channels() []string {
 	var names []string
@@ -110,7 +115,7 @@ func (c *Client) subscribe(r *Subscribe) {
 		return
 	}
 	var g Grant
-	c.call(r.Channel, c.undecided(), func(ctx context.Context) (err error) {
+	c.call(r.Channel, c.hub.undecided(), func(ctx context.Context) (err error) {
 		g, err = c.hub.cfg.Authorizer.Authorize(ctx, q)
 		return err
 	}, func(unsubscribed bool, err *Error) {

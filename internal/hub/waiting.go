@@ -84,38 +84,49 @@ func (c *Client) release() {
 func (c *Client) Held() bool { return c.waiting != nil && c.waiting.holds > 0 }
 
 // call runs work off the loop, with a deadline, and then done on the loop; late is what done gets when the deadline
-// has passed. unsubscribed tells whether the client has asked to leave the lane's channel meanwhile. If the client is
-// gone by then, done is not called.
+// has passed: with that work may be going on, and what it writes must be left alone. unsubscribed tells whether the client
+// has asked to leave the lane's channel meanwhile. If the client is gone by then, done is not called.
 func (c *Client) call(name string, late *Error, work func(context.Context) error, done func(unsubscribed bool, err *Error)) {
-	h := c.hub
-	if n := h.calls.Add(1); n > int64(h.cfg.Limits.Calls) {
-		h.calls.Add(-1)
-		done(false, errf(Busy, "the server is busy with %d other requests; try again later", n-1))
+	var ln *lane
+	if busy := c.hub.call(c.branch.loop, late, work, func(err error) {
+		if c.gone {
+			return
+		}
+		unsubscribed := false
+		for _, q := range ln.queue {
+			unsubscribed = unsubscribed || q.unsubscribe
+		}
+		ln.busy = false
+		done(unsubscribed, c.told(err))
+		c.next(name, ln)
+	}); busy != nil {
+		done(false, busy)
 		return
 	}
-	ln := c.lane(name)
+	ln = c.lane(name)
 	ln.busy = true
 	c.fill()
+}
+
+// call runs work off the loops, with a deadline, and then done on l, unless too many calls are under way.
+func (h *Hub) call(l *loop.Loop, late *Error, work func(context.Context) error, done func(error)) (busy *Error) {
+	if n := h.calls.Add(1); n > int64(h.cfg.Limits.Calls) {
+		h.calls.Add(-1)
+		return errf(Busy, "the server is busy with %d other requests; try again later", n-1)
+	}
 	over := false // owned by the loop
 	finish := func(err error) loop.Task {
 		return loop.Func(func(*loop.Loop) {
-			if over || c.gone {
-				return
+			if !over {
+				over = true
+				done(err)
 			}
-			over = true
-			unsubscribed := false
-			for _, q := range ln.queue {
-				unsubscribed = unsubscribed || q.unsubscribe
-			}
-			ln.busy = false
-			done(unsubscribed, c.told(err))
-			c.next(name, ln)
 		})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), h.cfg.Limits.CallTime)
 	stop := context.AfterFunc(ctx, func() { // the work may not heed its context
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			c.branch.loop.Post(finish(late), 0)
+			l.Post(finish(late), 0)
 		}
 	})
 	go func() {
@@ -126,13 +137,14 @@ func (c *Client) call(name string, late *Error, work func(context.Context) error
 		}
 		stop()
 		cancel()
-		c.branch.loop.Post(finish(err), 0)
+		l.Post(finish(err), 0)
 	}()
+	return nil
 }
 
 // undecided is what the client is told when the application's code takes too long.
-func (c *Client) undecided() *Error {
-	return errf(Failed, "no decision within %v", c.hub.cfg.Limits.CallTime)
+func (h *Hub) undecided() *Error {
+	return errf(Failed, "no decision within %v", h.cfg.Limits.CallTime)
 }
 
 // protect turns a panic of user code into its error.
@@ -145,16 +157,22 @@ func protect(ctx context.Context, work func(context.Context) error) (err error) 
 	return work(ctx)
 }
 
-// told is what a client is told of an error: reasons meant for it, and of all others only that something failed.
+// told is what the client is told of an error.
 func (c *Client) told(err error) *Error {
 	if err == nil {
 		return nil
 	}
+	return c.hub.told(err, "socket", c.id.String(), "app", c.app.ID)
+}
+
+// told is what a client is told of an error: reasons meant for it, and of all others only that something failed. The log
+// says more, with what is known of the client.
+func (h *Hub) told(err error, client ...any) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
 	}
-	c.hub.cfg.Logger.Warn("the application's code failed for a client", "socket", c.id.String(), "app", c.app.ID, "error", err)
+	h.cfg.Logger.Warn("the application's code failed for a client", append(client, "error", err)...)
 	return errf(Failed, "the server could not decide; its log says why")
 }
 
@@ -187,14 +205,35 @@ func (c *Client) Authenticate(who func(context.Context) (*User, error), done fun
 	const lane = "\x00auth"
 	c.inLane(lane, false, func() {
 		var u *User
-		c.call(lane, c.undecided(), func(ctx context.Context) (err error) {
+		c.call(lane, c.hub.undecided(), func(ctx context.Context) (err error) {
 			u, err = who(ctx)
 			return err
 		}, func(_ bool, err *Error) {
 			if err == nil {
 				err = c.Identify(u)
 			}
-			done(u, err)
+			if err != nil {
+				done(nil, err)
+				return
+			}
+			done(u, nil)
 		})
 	})
+}
+
+// Authenticate runs who, which may wait, for somebody who is no client yet; done is called on l. On l.
+func (h *Hub) Authenticate(l *loop.Loop, who func(context.Context) (*User, error), done func(*User, *Error)) {
+	var u *User
+	if busy := h.call(l, h.undecided(), func(ctx context.Context) (err error) {
+		u, err = who(ctx)
+		return err
+	}, func(err error) {
+		if err != nil {
+			done(nil, h.told(err))
+			return
+		}
+		done(u, nil)
+	}); busy != nil {
+		done(nil, busy)
+	}
 }

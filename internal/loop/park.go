@@ -18,6 +18,12 @@ func (l *Loop) AttachParked(c *Conn, h Parker) {
 	c.extra().parked = true
 }
 
+// Guard runs what a parked connection's handler does without being called by the loop: its panic costs this connection only.
+func (c *Conn) Guard(f func()) {
+	defer c.rescue()
+	f()
+}
+
 // Take removes everything that waits for a parked connection, whole units, and returns it; nil when there is nothing.
 func (c *Conn) Take() []byte {
 	if c.x == nil || !c.x.parked || c.x.corks > 0 || c.x.queue.bytes == 0 {

@@ -1,7 +1,6 @@
 package socketio
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -173,7 +172,7 @@ func (c *client) authenticate(f *fields, req request) {
 		c.fail(req, "", &hub.Error{Code: hub.BadRequest, Message: "auth needs a token, and a server that takes them"})
 		return
 	}
-	c.Authenticate(func(ctx context.Context) (*hub.User, error) { return c.e.room.cfg.Authenticate(ctx, token) }, func(u *hub.User, err *hub.Error) {
+	c.Authenticate(c.e.room.whose(token), func(u *hub.User, err *hub.Error) {
 		if err != nil {
 			c.fail(req, "", err)
 			return

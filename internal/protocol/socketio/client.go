@@ -79,8 +79,15 @@ func (e *engine) connect(p packet) {
 		return
 	}
 	creds := p.credentials()
+	if creds.token == "" && p.query != "" {
+		creds.token = query(p.query).Get("token")
+	}
+	if e.room.cfg.Authenticate == nil {
+		creds.token = "" // it is the program's
+	}
 	c := e.place()
-	if id, ok := e.room.idOf(creds.pid); ok && e.room.cfg.Recovery > 0 && e.flags&eio3 == 0 && e.socket.Cork() {
+	denied := creds.token == "" && e.Denied != nil // whoever it was
+	if id, ok := e.room.idOf(creds.pid); ok && !denied && e.room.cfg.Recovery > 0 && e.flags&eio3 == 0 {
 		c.codec = e.room.codecOf(codec{nsp: p.nsp, rec: true}) // so that it is known by its namespace
 		c.comeBack(&p, creds, prog, id)
 		return
@@ -123,28 +130,26 @@ func (c *client) enter(p *packet, creds credentials, prog Program) {
 	if prog != nil {
 		c.prog = &programmed{Program: prog, socket: newSocket(c, p, false, nil)}
 	}
-	token := creds.token
-	if token == "" && p.query != "" {
-		token = query(p.query).Get("token")
-	}
-	if e.room.cfg.Authenticate == nil {
-		token = "" // it is the program's
-	}
 	switch {
-	case token == "" && e.Denied != nil:
+	case creds.token == "" && e.Denied != nil:
 		c.refuse(e.Denied.Message, appendError(nil, e.Denied))
 		return
-	case token == "":
+	case creds.token == "":
 		c.ask()
 		return
 	}
-	c.Authenticate(func(ctx context.Context) (*hub.User, error) { return e.room.cfg.Authenticate(ctx, token) }, func(u *hub.User, err *hub.Error) {
+	c.Authenticate(e.room.whose(creds.token), func(u *hub.User, err *hub.Error) {
 		if err != nil {
 			c.refuse(err.Message, appendError(nil, err))
 			return
 		}
 		c.ask()
 	})
+}
+
+// whose asks who has a token.
+func (r *Room) whose(token string) func(context.Context) (*hub.User, error) {
+	return func(ctx context.Context) (*hub.User, error) { return r.cfg.Authenticate(ctx, token) }
 }
 
 // wire is the codec as the hub needs it.
@@ -309,10 +314,14 @@ func (c *client) out(reason string) {
 			break
 		}
 	}
+	held := c.Held() // for commands that nobody ends any more
 	c.Remove(reason)
 	c.over(was, reason)
 	if was&returning != 0 {
 		e.socket.Uncork(nil)
+	}
+	if held {
+		e.onLoop(e.socket.Loop(), e.resume) // not in the midst of whatever ends it
 	}
 }
 
@@ -471,7 +480,7 @@ func (c *client) await(id uint64, f func(*Args, error)) {
 	switch {
 	case c.flags&left != 0:
 		f(nil, ErrDisconnected)
-	case c.flags&connected == 0:
+	case c.flags&(connected|returning) == 0:
 		f(nil, ErrConnecting)
 	case len(c.prog.acks) >= c.e.room.cfg.Acks:
 		f(nil, ErrTooManyAcks)

@@ -437,7 +437,7 @@ func (e *engine) Drained(dropped []loop.Dropped) {
 	for _, d := range dropped {
 		if name := hub.ChannelOf(d.Group); name != "" {
 			e.each(func(c *client) {
-				if c.flags&connected != 0 && c.Client.Subscribed(name) {
+				if c.flags&connected != 0 && c.Client.Hears(d.Group) {
 					c.say("messages_dropped", func(b []byte) []byte {
 						b = append(b, `{"channel":`...)
 						b = jsontext.AppendString(b, name)

@@ -220,7 +220,7 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 			if p.get == g {
 				p.get = nil
 			}
-			p.lose(e)
+			p.lose(e, errClose)
 		})
 		return nil
 	}
@@ -229,16 +229,16 @@ func (e *engine) speak(w http.ResponseWriter, req *http.Request, g *get) *Error 
 		err = respond(w, kind, b)
 	}
 	if err != nil {
-		e.onLoop(p.loop, func() { p.lose(e) })
+		e.onLoop(p.loop, func() { p.lose(e, errClose) })
 	}
 	return nil
 }
 
-// lose ends a session whose client has not got the answer to a GET. One that has a WebSocket meanwhile has got it: it
-// waits for that before it goes on there.
-func (p *polling) lose(e *engine) {
+// lose ends a session whose client has not got the answer to a GET, or has not brought all of a POST. One that has a
+// WebSocket meanwhile is done with requests: it waits for their answers before it goes on there.
+func (p *polling) lose(e *engine, reason error) {
 	if !p.up {
-		e.socket.Abort(errClose)
+		e.socket.Abort(reason)
 	}
 }
 
@@ -308,7 +308,7 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 			http.Error(w, "the body is longer than maxPayload, which is "+strconv.FormatInt(big.Limit, 10)+" bytes", http.StatusRequestEntityTooLarge)
 			return nil
 		}
-		e.onLoop(p.loop, func() { e.socket.Abort(io.ErrUnexpectedEOF) })
+		e.onLoop(p.loop, func() { p.lose(e, io.ErrUnexpectedEOF) })
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			http.Error(w, "the body did not arrive in time", http.StatusRequestTimeout)
 			return nil
@@ -366,9 +366,14 @@ func (e *engine) fail(p *polling, what string) {
 	})
 }
 
-// goOn takes the packets of a POST until the session takes no more for now.
+// goOn takes the packets of a POST until the session takes no more for now, or the turn has enough to write.
 func (p *polling) goOn(e *engine) {
 	for p.body != nil && !e.Held() && e.flags&over == 0 {
+		if p.loop.Full() {
+			e.pause() // a WebSocket that takes over, too: these go first
+			e.onLoop(p.loop, e.resume)
+			return
+		}
 		in := p.body
 		if len(in.packets) == 0 {
 			p.took()
@@ -376,11 +381,13 @@ func (p *polling) goOn(e *engine) {
 		}
 		x := in.packets[0]
 		in.packets = in.packets[1:]
-		if x.blob {
-			e.Binary(x.data)
-		} else {
-			e.Text(x.data)
-		}
+		e.socket.Guard(func() {
+			if x.blob {
+				e.Binary(x.data)
+			} else {
+				e.Text(x.data)
+			}
+		})
 	}
 }
 

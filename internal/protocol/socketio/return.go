@@ -12,9 +12,30 @@ type kept struct {
 	life  *life // of the program's socket; nil where there was none
 }
 
-// comeBack makes the client who it was, if it is known still, and otherwise a new one.
+// comeBack makes the client who it was, if it is known still, and otherwise a new one. A token that it brings counts as
+// that of a new client would: who it was may have expired.
 func (c *client) comeBack(p *packet, creds credentials, prog Program, id hub.ID) {
+	if creds.token == "" {
+		c.find(p, creds, prog, id, nil)
+		return
+	}
+	c.e.room.cfg.Hub.Authenticate(c.e.socket.Loop(), c.e.room.whose(creds.token), func(u *hub.User, err *hub.Error) {
+		switch {
+		case c.flags&left != 0:
+		case err != nil:
+			c.refuse(err.Message, appendError(nil, err))
+		default:
+			c.find(p, creds, prog, id, u)
+		}
+	})
+}
+
+// find looks for who the client was. u is whose token it has brought; nil if it has brought none.
+func (c *client) find(p *packet, creds credentials, prog Program, id hub.ID, u *hub.User) {
 	e := c.e
+	if !e.socket.Cork() {
+		return // the connection is over
+	}
 	at, ordinal, seen := e.room.parseOffset(creds.offset)
 	if !seen {
 		at = -1
@@ -22,10 +43,10 @@ func (c *client) comeBack(p *packet, creds credentials, prog Program, id hub.ID)
 	e.room.cfg.Hub.Return(e.socket.Loop(), id, e.opened, at, ordinal, func(s *hub.Saved) {
 		switch {
 		case s == nil:
-		case c.flags&left != 0 || s.App() != e.App || s.Data().(*kept).codec.nsp != p.nsp || another(e.User, s.User()):
+		case c.flags&left != 0 || s.App() != e.App || s.Data().(*kept).codec.nsp != p.nsp || another(e.User, s.User()) || another(u, s.User()):
 			s.PutBack()
 		default:
-			c.restore(p, prog, s)
+			c.restore(p, prog, s, u)
 			return
 		}
 		e.socket.Uncork(nil)
@@ -41,7 +62,7 @@ func another(comes, was *hub.User) bool {
 }
 
 // restore makes the client the one that was saved.
-func (c *client) restore(p *packet, prog Program, saved *hub.Saved) {
+func (c *client) restore(p *packet, prog Program, saved *hub.Saved, u *hub.User) {
 	e, was := c.e, saved.Data().(*kept)
 	codec := was.codec
 	e.room.cfg.Hub.Restore(&c.Client, &e.socket.Conn, c, codec.wire(), saved, func(err *hub.Error) {
@@ -51,6 +72,11 @@ func (c *client) restore(p *packet, prog Program, saved *hub.Saved) {
 			return
 		}
 		c.codec = codec
+		for _, now := range []*hub.User{e.User, u} {
+			if now != nil {
+				c.Identify(now) // nobody else than it was, and perhaps for longer
+			}
+		}
 		if prog != nil {
 			c.prog = &programmed{Program: prog, socket: newSocket(c, p, true, was.life)}
 		}

@@ -122,16 +122,19 @@ func (s *Socket) do(ctx context.Context, f func() error) error {
 }
 
 // Rooms are the rooms it is in, its own id among them.
-func (s *Socket) Rooms(ctx context.Context) (rooms []string, err error) {
-	err = s.do(ctx, func() error {
+func (s *Socket) Rooms(ctx context.Context) ([]string, error) {
+	var rooms []string
+	if err := s.do(ctx, func() error {
 		c := s.client
 		if c.flags&left != 0 {
 			return ErrDisconnected
 		}
 		rooms = append(append([]string{s.id}, c.Rooms()...), c.prog.rooms...)
 		return nil
-	})
-	return rooms, err
+	}); err != nil {
+		return nil, err // the loop may come to it still
+	}
+	return rooms, nil
 }
 
 // Join makes it a member of rooms; it is one when Join returns. Before it is connected, it becomes one when it is.
@@ -247,6 +250,10 @@ func (s *Socket) EmitAck(ctx context.Context, event string, args Args) (Args, er
 	got := make(chan answer, 1)
 	if err := s.post(args.size(event), func() {
 		c := s.client
+		if c.flags&returning != 0 { // in its Connect, which is waited for, it would wait for itself
+			got <- answer{err: ErrConnecting}
+			return
+		}
 		refused := false
 		c.await(id, func(a *Args, err error) {
 			refused = err != nil
@@ -328,6 +335,10 @@ func (r *Room) EmitAck(ctx context.Context, t Target, event string, args Args) (
 	e.Reached = func(cs []*hub.Client) {
 		mine := programmedOnly(cs)
 		mu.Lock()
+		if loops < 0 { // given up: nobody would take back what is awaited
+			mu.Unlock()
+			return
+		}
 		asked += len(mine)
 		open += len(mine)
 		waiting = append(waiting, mine...)
