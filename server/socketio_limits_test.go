@@ -724,3 +724,42 @@ func TestEachNamespaceIsToldWhatItDidNotGet(t *testing.T) {
 		}
 	}
 }
+
+// A body of very many packets that wait behind the program is not more than a body.
+func TestABodyOfManyPacketsThatWait(t *testing.T) {
+	const sessions = 10
+	gate := make(chan struct{})
+	var called atomic.Int32
+	say := io.New(io.Options{Logger: quiet()})
+	io.On(say.Namespace("/"), "slow", func(context.Context, *io.Socket, struct{}) (any, error) {
+		called.Add(1)
+		<-gate
+		return nil, nil
+	})
+	s := start(t, Config{IO: say, Loops: 1, SocketIO: SocketIOConfig{Recovery: -1}})
+	body := strings.Repeat("42[\"slow\"]\x1e", 65) + strings.Repeat("6\x1e", 499_000) + "6"
+	before := liveHeap()
+	answers := make(chan string, sessions)
+	var ps []*sioPoller
+	for range sessions {
+		p := s.dialPoller("")
+		ps = append(ps, p)
+		go func() {
+			status, answer, err := p.do(t.Context(), http.MethodPost, body)
+			answers <- fmt.Sprint(status, answer, err)
+		}()
+	}
+	eventually(t, "all wait", func() bool { return called.Load() == sessions })
+	if grown := liveHeap() - before; grown > 40<<20 {
+		t.Errorf("%d bodies of %d kB hold %d MB", sessions, len(body)>>10, grown>>20)
+	}
+	close(gate)
+	for range sessions {
+		if got := <-answers; got != "200ok<nil>" {
+			t.Errorf("a body is answered with %s", got)
+		}
+	}
+	for _, p := range ps {
+		p.quiet()
+	}
+}

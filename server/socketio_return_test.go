@@ -252,3 +252,83 @@ func TestAClientComesBackWithANewToken(t *testing.T) {
 		})
 	}
 }
+
+// A client that is refused when it comes back gets nothing of what came meanwhile, and takes nothing away from others on its
+// connection.
+func TestAClientThatIsRefusedWhenItComesBackHearsNothing(t *testing.T) {
+	for _, tr := range []transport{loops, portable} {
+		t.Run(string(tr), func(t *testing.T) {
+			for _, polling := range []bool{false, true} {
+				decide, asked := make(chan struct{}), make(chan struct{}, 10)
+				say := io.New(io.Options{Logger: quiet()})
+				say.Namespace("/a").OnConnect(func(_ context.Context, s *io.Socket) error {
+					asked <- struct{}{}
+					if _, again := s.Data().(string); again {
+						<-decide
+						return &io.Error{Message: "banned"}
+					}
+					s.SetData("seen")
+					return nil
+				})
+				s := startOn(t, tr, Config{IO: say, Loops: 2})
+				p := s.dialSIO("")
+				p.say("40/a,")
+				in := welcomed.FindStringSubmatch(p.next())
+				<-asked
+				p.Close()
+				eventually(t, "its loss is seen", func() bool { return s.entered() == 0 })
+				connects := []string{`40/a,{"pid":"` + in[3] + `"}`, `40{"pid":"` + p.pid + `"}`}
+				var hear func() string // what comes until it is refused, or the connection ends
+				if polling {
+					q := s.openPoller("")
+					q.say(connects...)
+					hear = func() (all string) {
+						for !strings.Contains(all, "banned") {
+							status, body := q.get()
+							if status != http.StatusOK {
+								return all
+							}
+							all += body
+						}
+						return all
+					}
+				} else {
+					q := s.openSIO("")
+					q.say(connects...)
+					hear = func() (all string) {
+						for !strings.Contains(all, "banned") {
+							_, b, err := q.read()
+							if err != nil {
+								return all
+							}
+							all += string(b)
+						}
+						return all
+					}
+				}
+				<-asked
+				for _, nsp := range []string{"/a", "/"} {
+					if err := say.Of(nsp).Emit(t.Context(), "to "+nsp, 1); err != nil {
+						t.Fatal(err)
+					}
+				}
+				close(decide)
+				if all := hear(); strings.Contains(all, "to /") {
+					t.Errorf("it hears %s", all)
+				}
+				q := s.openSIO("")
+				if id := q.enter("/", strings.TrimPrefix(connects[1], "40")); id != p.SocketID {
+					t.Errorf("%s came back as %s", p.SocketID, id)
+				}
+				if got := q.next(); !withOffset(`42["to /",1]`).MatchString(got) {
+					t.Errorf("what it missed is %s", got)
+				}
+				q.say(connects[0])
+				if got := q.next(); !strings.HasPrefix(got, "40/a,") || strings.Contains(got, in[2]) {
+					t.Errorf("the other, who begins anew, is answered with %s", got)
+				}
+				q.quiet()
+			}
+		})
+	}
+}

@@ -225,8 +225,16 @@ func (c *client) told(err error) (message string, data []byte) {
 	return "internal error", nil
 }
 
-// refuse ends a client that is not let in.
+// refuse ends a client that is not let in. What is held back for one that comes back is not for it, and cannot be told from
+// what is held back for others on its connection: that ends, and they get it when they come back. The client comes as a new
+// one then, and is told.
 func (c *client) refuse(message string, data []byte) {
+	if c.flags&returning != 0 {
+		c.flags &^= returning // it stays held back
+		c.out("refused")
+		c.e.socket.Abort(errReturn)
+		return
+	}
 	c.e.socket.Send(c.codec.appendPacket(nil, connectError, c.codec.refusal(message, string(data))))
 	c.leave("refused")
 }

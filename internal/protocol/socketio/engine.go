@@ -21,6 +21,7 @@ var (
 	errForced   = errors.New("forced close")
 	errShutdown = errors.New("server shutting down")
 	errConnect  = errors.New("no namespace was connected in time")
+	errReturn   = errors.New("a client that came back was refused")
 )
 
 // Close codes of RFC 6455 section 7.4.1. Clients of this protocol do not look at them; people do.

@@ -132,27 +132,32 @@ func splitPayload(body string, each func(binary bool, data []byte) error) error 
 		return errors.New("the body is not valid UTF-8")
 	}
 	for more := true; more; {
-		var p string
-		p, body, more = strings.Cut(body, "\x1e")
-		if p == "" {
-			return errors.New("an empty packet")
-		}
-		if p[0] != 'b' {
-			// Not a copy: what stands in a body is read once, or kept by those who know how much of it they keep.
-			if err := each(false, unsafe.Slice(unsafe.StringData(p), len(p))); err != nil {
-				return err
-			}
-			continue
-		}
-		blob, err := base64.StdEncoding.DecodeString(p[1:])
+		blob, p, rest, another, err := cutPayload(body)
 		if err != nil {
-			return fmt.Errorf("a blob is not base64: %w", err)
-		}
-		if err := each(true, blob); err != nil {
 			return err
 		}
+		if err := each(blob, p); err != nil {
+			return err
+		}
+		body, more = rest, another
 	}
 	return nil
+}
+
+// cutPayload is the first packet of a body, and what stands behind it, if more does.
+func cutPayload(body string) (blob bool, data []byte, rest string, more bool, err error) {
+	p, rest, more := strings.Cut(body, "\x1e")
+	switch {
+	case p == "":
+		return false, nil, "", false, errors.New("an empty packet")
+	case p[0] != 'b':
+		// Not a copy: what stands in a body is read once, or kept by those who know how much of it they keep.
+		return false, unsafe.Slice(unsafe.StringData(p), len(p)), rest, more, nil
+	}
+	if data, err = base64.StdEncoding.DecodeString(p[1:]); err != nil {
+		return false, nil, "", false, fmt.Errorf("a blob is not base64: %w", err)
+	}
+	return true, data, rest, more, nil
 }
 
 // splitPayload3 takes the body of an Engine.IO 3 request apart as splitPayload does; binary says that it came as
@@ -163,12 +168,7 @@ func splitPayload3(body []byte, binary bool, each func(binary bool, data []byte)
 		return errors.New("an empty body")
 	}
 	for len(body) > 0 {
-		blob, p, rest, err := false, []byte(nil), []byte(nil), error(nil)
-		if binary {
-			blob, p, rest, err = cutBinary3(body)
-		} else {
-			blob, p, rest, err = cutText3(body)
-		}
+		blob, p, rest, err := cutPayload3(body, binary)
 		if err != nil {
 			return err
 		}
@@ -178,6 +178,14 @@ func splitPayload3(body []byte, binary bool, each func(binary bool, data []byte)
 		body = rest
 	}
 	return nil
+}
+
+// cutPayload3 is the first packet of a body, and what stands behind it.
+func cutPayload3(body []byte, binary bool) (blob bool, p, rest []byte, err error) {
+	if binary {
+		return cutBinary3(body)
+	}
+	return cutText3(body)
 }
 
 func cutBinary3(body []byte) (blob bool, p, rest []byte, err error) {

@@ -41,16 +41,26 @@ type get struct {
 	over   bool        // and if that is because the session is over
 }
 
-// body is what a POST brought.
+// body is what a POST brought, known to be in order: packets are cut off when they are taken, since many of them, each
+// known by itself, would be much more than the body.
 type body struct {
-	packets []polled
+	text    string        // of EIO 4; what is left of it
+	bytes   []byte        // and of EIO 3
+	binary  bool          // it is of the binary form of EIO 3
+	more    bool          // something is left
 	done    chan struct{} // closed when all have been taken
 	refused bool          // before done is closed: none was
 }
 
-type polled struct {
-	blob bool
-	data []byte
+// next cuts a packet off.
+func (b *body) next() (blob bool, data []byte, err error) {
+	if b.bytes != nil {
+		blob, data, b.bytes, err = cutPayload3(b.bytes, b.binary)
+		b.more = len(b.bytes) > 0
+		return blob, data, err
+	}
+	blob, data, b.text, b.more, err = cutPayload(b.text)
+	return blob, data, err
 }
 
 // parked is an engine as a connection without a transport.
@@ -315,15 +325,14 @@ func (e *engine) hear(w http.ResponseWriter, req *http.Request, read func() ([]b
 		}
 		return ErrRequest
 	}
-	in := &body{done: make(chan struct{})}
-	take := func(blob bool, data []byte) error {
-		in.packets = append(in.packets, polled{blob, data})
-		return nil
-	}
+	in := &body{binary: binary, more: true, done: make(chan struct{})}
+	check := func(bool, []byte) error { return nil }
 	if p.query.EIO3 {
-		err = splitPayload3(b, binary, take)
+		in.bytes = b
+		err = splitPayload3(b, binary, check)
 	} else {
-		err = splitPayload(string(b), take)
+		in.text = string(b)
+		err = splitPayload(in.text, check)
 	}
 	if err != nil {
 		e.fail(p, err.Error())
@@ -375,17 +384,18 @@ func (p *polling) goOn(e *engine) {
 			return
 		}
 		in := p.body
-		if len(in.packets) == 0 {
+		if !in.more {
 			p.took()
 			return
 		}
-		x := in.packets[0]
-		in.packets = in.packets[1:]
 		e.socket.Guard(func() {
-			if x.blob {
-				e.Binary(x.data)
-			} else {
-				e.Text(x.data)
+			switch blob, data, err := in.next(); {
+			case err != nil:
+				e.violation(err.Error())
+			case blob:
+				e.Binary(data)
+			default:
+				e.Text(data)
 			}
 		})
 	}

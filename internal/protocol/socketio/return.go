@@ -66,11 +66,12 @@ func (c *client) restore(p *packet, prog Program, saved *hub.Saved, u *hub.User)
 	e, was := c.e, saved.Data().(*kept)
 	codec := was.codec
 	e.room.cfg.Hub.Restore(&c.Client, &e.socket.Conn, c, codec.wire(), saved, func(err *hub.Error) {
-		c.flags |= was.flags&formed | returning
 		if err != nil {
 			c.refuse(err.Message, appendError(nil, err))
+			e.socket.Uncork(nil)
 			return
 		}
+		c.flags |= was.flags&formed | returning
 		c.codec = codec
 		for _, now := range []*hub.User{e.User, u} {
 			if now != nil {
