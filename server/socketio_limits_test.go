@@ -453,6 +453,16 @@ func TestRequestsThatAreNoneOfTheProtocols(t *testing.T) {
 	c.wantClose(1008, `a packet of type "{"`)
 }
 
+func TestAuthIsLimited(t *testing.T) {
+	s := start(t, Config{})
+	p := s.openSIO("")
+	p.say(`40{"more":"` + strings.Repeat("x", 16<<10-10) + `"}`)
+	p.want(`44{"message":"auth has 16385 bytes, and may have 16384"}`)
+	if p.enter("/", `{"more":"`+strings.Repeat("x", 16<<10-11)+`"}`) == "" {
+		t.Error("it is not let in")
+	}
+}
+
 // A <script> says no origin: with JSONP any page could read what the list of origins keeps from it.
 func TestJSONPIsRefused(t *testing.T) {
 	s := start(t, Config{SocketIO: SocketIOConfig{EIO3: true}})

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	realtime "github.com/stacksjs/realtime-go"
 	"github.com/stacksjs/realtime-go/auth"
 	io "github.com/stacksjs/realtime-go/socketio"
 )
@@ -330,5 +331,80 @@ func TestAClientThatIsRefusedWhenItComesBackHearsNothing(t *testing.T) {
 				q.quiet()
 			}
 		})
+	}
+}
+
+// After a network has been away all clients come back at once, and have all missed much: none at the cost of another.
+func TestManyComeBackAtOnce(t *testing.T) {
+	const messages = 200
+	clients := 300
+	if testing.Short() {
+		clients = 150
+	}
+	s := start(t, Config{Loops: 1})
+	pad := strings.Repeat("x", 1000)
+	peers := make([]*sioPeer, clients)
+	for i := range peers {
+		peers[i] = s.dialSIO("")
+		peers[i].subscribe("news")
+	}
+	for _, p := range peers {
+		p.reset()
+	}
+	eventually(t, "it is seen that all have gone", func() bool { return s.entered() == 0 })
+	for n := range messages {
+		if err := s.Send(t.Context(), &realtime.Message{Channels: []string{"news"}, Event: "e", Data: fmt.Appendf(nil, `"%d %s"`, n, pad)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, was := range peers {
+		p := s.openSIO("")
+		if got := p.enter("/", `{"pid":"`+was.pid+`"}`); got != was.SocketID {
+			t.Fatalf("client %d of %d does not come back", i, clients)
+		}
+		for n := range messages {
+			if text, want := p.next(), fmt.Sprintf(`42["e",{"event":"e","channel":"news","data":"%d %s"`, n, pad); !strings.HasPrefix(text, want) {
+				t.Fatalf("client %d missed %.80s, and is sent %.80s", i, want, text)
+			}
+		}
+	}
+}
+
+// What a client asks for, again and again, is kept for it alone, while it is not known to have it.
+func TestNobodyCostsAnotherTheReturn(t *testing.T) {
+	s := start(t, Config{Loops: 1, Channels: []Channel{{Pattern: "kept", History: History{Size: 100, Age: time.Hour, Bytes: 4 << 20}}}})
+	send := func(channel, data string) {
+		t.Helper()
+		if err := s.Send(t.Context(), &realtime.Message{Channels: []string{channel}, Event: "e", Data: []byte(data)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		send("kept", `"`+strings.Repeat("x", 10_000)+`"`)
+	}
+	p := s.dialSIO("")
+	p.subscribe("news")
+	p.reset()
+	eventually(t, "it is seen that the client has gone", func() bool { return s.entered() == 0 })
+	send("news", "1")
+	stranger := s.dialSIO("")
+	for range 30 { // of 1 MB
+		stranger.say(`421["subscribe",{"channel":"kept","rewind":100}]`)
+		for range 101 {
+			stranger.next()
+		}
+		stranger.say(`422["unsubscribe","kept"]`)
+		stranger.next()
+	}
+	for n := range 20_000 { // each of which it may have heard of until it left
+		stranger.say(fmt.Sprintf(`42["subscribe","c%d"]`, n), fmt.Sprintf(`422["unsubscribe","c%d"]`, n))
+		stranger.next()
+	}
+	back := s.openSIO("")
+	if got := back.enter("/", `{"pid":"`+p.pid+`"}`); got != p.SocketID {
+		t.Fatal("the client does not come back")
+	}
+	if got, want := back.next(), `42["e",{"event":"e","channel":"news","data":1`; !strings.HasPrefix(got, want) {
+		t.Errorf("it missed %s, and is sent %s", want, got)
 	}
 }

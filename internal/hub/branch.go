@@ -16,10 +16,12 @@ type branch struct {
 	guests  map[ID]*Client // whose id does not lead to their slot: they came back
 
 	// of those who come back
-	journal  journal
-	saved    map[ID]*Saved
-	arriving map[ID]*branch // who came back and has not been sent what it missed, which comes from there
-	taken    uint64         // the last of takings that came through
+	journal   journal
+	owns      map[ID]*own
+	ownsBytes int
+	saved     map[ID]*Saved
+	arriving  map[ID]*branch // who came back and has not been sent what it missed, which comes from there
+	taken     uint64         // the last of takings that came through
 }
 
 type userKey struct{ app, id string }

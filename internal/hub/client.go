@@ -177,6 +177,7 @@ func (c *Client) Remove(reason string) {
 	}
 	c.gone = true
 	b := c.branch
+	b.disown(c.id)
 	b.clients[c.slot] = nil
 	delete(b.guests, c.id)
 	delete(b.arriving, c.id)

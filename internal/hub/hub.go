@@ -150,7 +150,7 @@ func New(cfg Config) *Hub {
 	for _, l := range cfg.Loops {
 		h.branches = append(h.branches, &branch{
 			hub: h, loop: l, users: map[userKey][]*Client{}, rooms: map[Key]*room{}, guests: map[ID]*Client{},
-			journal: journal{next: 1}, saved: map[ID]*Saved{}, arriving: map[ID]*branch{},
+			journal: journal{next: 1}, owns: map[ID]*own{}, saved: map[ID]*Saved{}, arriving: map[ID]*branch{},
 		})
 	}
 	for i := range h.homes {

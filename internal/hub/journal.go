@@ -66,20 +66,6 @@ func (j *journal) reserve() uint64 {
 	return first
 }
 
-// insert adds what a client missed where room was reserved for it, and fills in its places.
-func (b *branch) insert(first uint64, missed []Missed, to ID) {
-	j := &b.journal
-	es := make([]entry, len(missed))
-	for i := range missed {
-		m := &missed[i]
-		m.Ordinal = first + uint64(i)
-		es[i] = entry{ord: m.Ordinal, at: b.loop.Now(), d: m.Delivery, e: m.Emission, to: to, bytes: m.bytes() + entryBytes}
-		j.bytes += es[i].bytes
-	}
-	j.entries = slices.Insert(j.entries, len(j.entries)-len(j.after(first)), es...)
-	j.trim(b.loop.Now().Add(-b.keep()))
-}
-
 // trim lets go of what is older than a time, or too much.
 func (j *journal) trim(since time.Time) {
 	n := 0
@@ -98,9 +84,11 @@ func (j *journal) trim(since time.Time) {
 func (j *journal) whole(after uint64) bool { return j.gone <= after }
 
 // after are the entries behind an ordinal.
-func (j *journal) after(ord uint64) []entry {
-	i, _ := slices.BinarySearchFunc(j.entries, ord+1, func(e entry, ord uint64) int { return cmp.Compare(e.ord, ord) })
-	return j.entries[i:]
+func (j *journal) after(ord uint64) []entry { return after(j.entries, ord) }
+
+func after(entries []entry, ord uint64) []entry {
+	i, _ := slices.BinarySearchFunc(entries, ord+1, func(e entry, ord uint64) int { return cmp.Compare(e.ord, ord) })
+	return entries[i:]
 }
 
 // note enters a delivery that somebody who listens here could miss, and returns its ordinal; 0 if nobody can.
@@ -154,13 +142,13 @@ func (c *Client) ended(m *loop.Membership) {
 	if !c.comesBack() {
 		return
 	}
-	e := entry{to: c.id}
+	e := entry{bytes: endedBytes}
 	if o := m.Group.Owner.(*owner); o.room != nil {
 		e.past = savedRoom{o.room.key.Name, m.Data.(*roomSub).since, c.branch.journal.next}
 	} else {
 		e.past = savedSub{local: o.local, since: joinedAt(m.Data), upTo: o.local.last.Seq}
 	}
-	c.branch.enter(e)
+	c.branch.enterOwn(c.id, e)
 }
 
 // Ordinal is the last ordinal of a loop's journal. On the loop.
@@ -168,7 +156,18 @@ func (h *Hub) Ordinal(l *loop.Loop) uint64 { return h.branches[l.Index()].journa
 
 // Has says that the client has got everything up to an ordinal of its loop's journal, as far as it was for it. On the
 // loop.
-func (c *Client) Has(ord uint64) { c.from = max(c.from, ord) }
+func (c *Client) Has(ord uint64) {
+	c.from = max(c.from, ord)
+	c.branch.had(c)
+}
+
+// Replayed enters what is sent to this client once more because it asked for that, and returns its ordinal. On the loop.
+func (c *Client) Replayed(d *Delivery) uint64 {
+	if !c.comesBack() {
+		return 0
+	}
+	return c.branch.enterOwn(c.id, entry{d: d, bytes: len(d.Event.Data) + entryBytes})
+}
 
 // Journal enters what is sent to this client alone, so that it is not missed, and returns its ordinal. On the loop.
 func (c *Client) Journal(m Missed) uint64 {

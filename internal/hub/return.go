@@ -33,6 +33,7 @@ type Saved struct {
 	asked  uint64  // the same, as the client that is coming back says
 	behind *branch // where things that it missed before are still on the way from; nil for none
 	subs   []savedSub
+	own    *own // nil: nothing
 }
 
 type savedSub struct {
@@ -77,6 +78,8 @@ func (c *Client) Save(data any) {
 			s.subs = append(s.subs, x)
 		}
 	}
+	s.own = b.owns[c.id]
+	delete(b.owns, c.id)
 	b.saved[c.id] = s
 	h.away.Store(c.id, b)
 }
@@ -105,6 +108,10 @@ func (s *Saved) release() {
 		hm.mu.Unlock()
 	}
 	s.subs = nil
+	if s.own != nil {
+		s.branch.empty(s.own)
+		s.own = nil
+	}
 }
 
 // expire forgets clients that did not come back in time, and what nobody can miss any more.
@@ -181,7 +188,7 @@ func (b *branch) claim(id ID, opened uint64, at int, after uint64, answer func(*
 		if at == b.index() { // otherwise it is of an earlier connection, and everything since is to be sent
 			s.asked = max(s.from, min(after, b.journal.last()))
 		}
-		if !b.journal.whole(s.asked) || !h.takings.known(s.taken) {
+		if !b.journal.whole(s.asked) || s.own != nil && s.own.gone > s.asked || !h.takings.known(s.taken) {
 			s.release()
 			answer(nil)
 			return
@@ -274,7 +281,7 @@ func (h *Hub) Restore(c *Client, conn *loop.Conn, s Session, codec Codec, saved 
 			missed := saved.missed(upTos, upTo)
 			saved.release()
 			l.Post(loop.Func(func(*loop.Loop) {
-				b.insert(first, missed, saved.id)
+				b.insert(first, missed, c)
 				if c.gone {
 					return
 				}
@@ -334,7 +341,7 @@ func (s *Saved) missed(upTos []uint64, upTo uint64) []Missed {
 		x.upTo = upTos[i]
 		subs[i] = x
 	}
-	entries := s.branch.journal.after(s.asked)
+	entries := s.since(s.asked)
 	for i := range entries {
 		if e := &entries[i]; e.to == s.id {
 			switch past := e.past.(type) {

@@ -293,7 +293,7 @@ func (c *client) Subscribed(o *hub.Subscribed) {
 func (c *client) replay(d *hub.Delivery) {
 	unit := ws.AppendText(nil, len(d.Event.Data)+200, func(b []byte) []byte { return c.codec.appendDelivery(b, d, true, c.codec.rec) })
 	if c.codec.rec {
-		recCodec{c.codec}.Stamp(unit, c.e.socket.Loop().Index(), c.Journal(hub.Missed{Delivery: d}))
+		recCodec{c.codec}.Stamp(unit, c.e.socket.Loop().Index(), c.Replayed(d))
 	}
 	c.Send(unit)
 }

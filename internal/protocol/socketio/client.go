@@ -61,6 +61,9 @@ func (p *packet) credentials() (c credentials) {
 	return c
 }
 
+// authBytes is how much a client may send with CONNECT: programs can look at it for as long as it is connected.
+const authBytes = 16 << 10
+
 // connect lets a client into a namespace, or not.
 func (e *engine) connect(p packet) {
 	prog, exists := e.room.program(p.nsp)
@@ -76,6 +79,9 @@ func (e *engine) connect(p packet) {
 		return
 	case n >= e.room.cfg.Namespaces:
 		refuse(fmt.Sprintf("this connection is in %d namespaces, which is the limit", n), "")
+		return
+	case len(p.data) > authBytes:
+		refuse(fmt.Sprintf("auth has %d bytes, and may have %d", len(p.data), authBytes), "")
 		return
 	}
 	creds := p.credentials()
