@@ -76,7 +76,7 @@ func (s *Server) startSocketIO() error {
 	if s.cfg.IO == nil {
 		return nil
 	}
-	s.socketio.Serve(s.cfg.IO.Program)
+	s.socketio.Serve(s.cfg.IO.Program, s.cfg.IO.Match())
 	return s.cfg.IO.Attach(s.socketio, func() *hub.App { return s.apps.Load().first })
 }
 

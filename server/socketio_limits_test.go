@@ -644,22 +644,45 @@ func TestABodyThatNeverEndsBehindTheUpgrade(t *testing.T) {
 	q.quiet()
 }
 
-// A panic of the program's match costs the connection that asked, on either transport.
-func TestAMatchThatPanics(t *testing.T) {
+// The program's match runs beside the loops: a panic of it costs nobody but who asked, and its waiting nobody else's time.
+func TestAMatchMayPanicAndWait(t *testing.T) {
 	say := io.New(io.Options{Logger: quiet()})
-	say.NamespaceFunc(func(name string) bool { return name[5] == 'x' })
+	asked, decide := make(chan struct{}), make(chan bool)
+	say.NamespaceFunc(func(name string) bool {
+		if name == "/slow" {
+			asked <- struct{}{}
+			return <-decide
+		}
+		return name[5] == 'x'
+	})
 	s := start(t, Config{IO: say, Loops: 1})
-	other := s.dialSIO("")
-	p := s.dialSIO("")
+	p, q := s.dialSIO(""), s.dialPoller("")
+	const undecided = `44/abc,{"message":"the server could not decide; its log says why","data":{"code":4300,"status":500}}`
 	p.say("40/abc,")
-	if _, _, err := p.read(); err == nil {
-		t.Error("the connection is not ended")
+	p.want(undecided)
+	q.say("40/abc,")
+	q.want(undecided)
+	for _, yes := range []bool{true, false} {
+		p.say("40/slow,")
+		<-asked
+		p.quiet()
+		q.quiet()
+		decide <- yes
+		if got := p.next(); yes != welcomed.MatchString(got) || !yes && got != `44/slow,{"message":"Invalid namespace"}` {
+			t.Errorf("match says %v, and the client is told %s", yes, got)
+		}
+		p.say("41/slow,")
+		if !yes {
+			p.wantClose(1008, `a packet to namespace "/slow", which the client is not connected to`)
+		}
 	}
-	q := s.dialPoller("")
-	q.post("40/abc,")
-	q.wantGone()
-	other.quiet()
-	eventually(t, "both are gone", func() bool { return s.entered() == 1 })
+	gone := s.dialSIO("")
+	gone.say("40/slow,")
+	<-asked
+	gone.reset()
+	eventually(t, "it is seen that the client has gone", func() bool { return s.entered() == 1 })
+	decide <- true
+	q.quiet()
 }
 
 // What is kept for clients that come back is kept once, and not for every namespace that clients have made up.

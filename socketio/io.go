@@ -73,9 +73,8 @@ func (io *IO) Namespace(name string) *Namespace {
 // whose match says yes has them. Its handlers learn the name from [Socket.Namespace]; clients in different names do not
 // hear each other. What it emits by itself is an error, as nobody knows where: use [IO.Of].
 //
-// match is asked at every connection, with names that Namespace would accept, by many goroutines. It looks at the name
-// and returns at once: all connections of an event loop wait for it. What takes its time, such as asking a store, is for
-// OnConnect, which can refuse.
+// match is asked at every connection, with names that Namespace would accept, by many goroutines. It may take its time, such
+// as for asking a store; who connects waits for it, for as long as for OnConnect.
 func (io *IO) NamespaceFunc(match func(name string) bool) *Namespace {
 	if match == nil {
 		panic("socketio: NamespaceFunc(nil)")
@@ -131,12 +130,25 @@ func checkNamespace(name string) error {
 	return nil
 }
 
-// Program is what the program does in a namespace; nil where there is none. It is for package server.
+// Program is what the program does in a namespace; nil where Namespace was not given the name. It is for package server.
 func (io *IO) Program(namespace string) protocol.Program {
-	if ns := io.find(namespace); ns != nil {
+	if ns := io.namespaces[namespace]; ns != nil {
 		return program{ns}
 	}
 	return nil
+}
+
+// Match is Program for names that a NamespaceFunc has; nil if there is none. It is for package server.
+func (io *IO) Match() func(namespace string) protocol.Program {
+	if len(io.patterns) == 0 {
+		return nil
+	}
+	return func(namespace string) protocol.Program {
+		if ns := io.find(namespace); ns != nil {
+			return program{ns}
+		}
+		return nil
+	}
 }
 
 // Attach ends the time of registering: the sockets are in r, and where nothing else is said in the app that app returns.

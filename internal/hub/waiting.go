@@ -221,19 +221,16 @@ func (c *Client) Authenticate(who func(context.Context) (*User, error), done fun
 	})
 }
 
-// Authenticate runs who, which may wait, for somebody who is no client yet; done is called on l. On l.
-func (h *Hub) Authenticate(l *loop.Loop, who func(context.Context) (*User, error), done func(*User, *Error)) {
-	var u *User
-	if busy := h.call(l, h.undecided(), func(ctx context.Context) (err error) {
-		u, err = who(ctx)
-		return err
-	}, func(err error) {
+// Ask runs user code, which may wait, for somebody who is no client yet; done is called on l. With an error the code may be
+// going on, and what it writes must be left alone. On l.
+func (h *Hub) Ask(l *loop.Loop, work func(context.Context) error, done func(*Error)) {
+	if busy := h.call(l, h.undecided(), work, func(err error) {
 		if err != nil {
-			done(nil, h.told(err))
+			done(h.told(err))
 			return
 		}
-		done(u, nil)
+		done(nil)
 	}); busy != nil {
-		done(nil, busy)
+		done(busy)
 	}
 }

@@ -796,3 +796,21 @@ func TestParkedAndCorkedConnectionsEndWithTheLoop(t *testing.T) {
 		}
 	})
 }
+
+// What a parked connection's client says comes by no call of the loop; a panic there ends that connection alone.
+func TestAGuardedPanicEndsItsConnection(t *testing.T) {
+	r := newRig(t, false, Config{})
+	defer r.Stop()
+	p, other := r.park(), r.park()
+	went := false
+	r.on(func() {
+		p.Guard(func() { panic("oops") })
+		other.Guard(func() { went = !other.Closing() })
+	})
+	if err := <-p.closed; err == nil || !strings.Contains(err.Error(), "oops") {
+		t.Errorf("it is closed with %v", err)
+	}
+	if !went {
+		t.Error("the other is not there any more")
+	}
+}

@@ -66,7 +66,8 @@ const authBytes = 16 << 10
 
 // connect lets a client into a namespace, or not.
 func (e *engine) connect(p packet) {
-	prog, exists := e.room.program(p.nsp)
+	prog := e.room.program(p.nsp)
+	ask := prog == nil && e.room.match != nil
 	refuse := func(message, data string) {
 		c := &codec{nsp: p.nsp, eio3: e.flags&eio3 != 0}
 		e.socket.Send(c.appendPacket(nil, connectError, c.refusal(message, data)))
@@ -74,7 +75,7 @@ func (e *engine) connect(p packet) {
 	n := 0
 	e.each(func(*client) { n++ })
 	switch {
-	case !exists:
+	case prog == nil && !ask && p.nsp != "/":
 		refuse("Invalid namespace", "")
 		return
 	case n >= e.room.cfg.Namespaces:
@@ -92,13 +93,40 @@ func (e *engine) connect(p packet) {
 		creds.token = "" // it is the program's
 	}
 	c := e.place()
-	denied := creds.token == "" && e.Denied != nil // whoever it was
-	if id, ok := e.room.idOf(creds.pid); ok && !denied && e.room.cfg.Recovery > 0 && e.flags&eio3 == 0 {
-		c.codec = e.room.codecOf(codec{nsp: p.nsp, rec: true}) // so that it is known by its namespace
-		c.comeBack(&p, creds, prog, id)
+	if !ask {
+		c.start(&p, creds, prog)
 		return
 	}
-	c.enter(&p, creds, prog)
+	c.codec = e.room.codecOf(codec{nsp: p.nsp, rec: e.recovers()}) // so that it is known by its namespace
+	e.room.cfg.Hub.Ask(e.socket.Loop(), func(context.Context) error {
+		prog = e.room.match(p.nsp)
+		return nil
+	}, func(err *hub.Error) {
+		switch {
+		case c.flags&left != 0:
+		case err != nil:
+			c.refuse(err.Message, appendError(nil, err))
+		case prog == nil && p.nsp != "/":
+			c.refuse("Invalid namespace", nil)
+		default:
+			c.start(&p, creds, prog)
+		}
+	})
+}
+
+// recovers reports whether the connection's clients may come back.
+func (e *engine) recovers() bool { return e.room.cfg.Recovery > 0 && e.flags&eio3 == 0 }
+
+// start makes the client who it was, if it says so, or a new one.
+func (c *client) start(p *packet, creds credentials, prog Program) {
+	e := c.e
+	denied := creds.token == "" && e.Denied != nil // whoever it was
+	if id, ok := e.room.idOf(creds.pid); ok && !denied && e.recovers() {
+		c.codec = e.room.codecOf(codec{nsp: p.nsp, rec: true})
+		c.comeBack(p, creds, prog, id)
+		return
+	}
+	c.enter(p, creds, prog)
 }
 
 // place makes room for a client. What is called back later may still have the one before, so that none is used twice.
@@ -117,7 +145,7 @@ func (e *engine) place() *client {
 // enter makes a new client of the hub, and asks whoever has to decide about it.
 func (c *client) enter(p *packet, creds credentials, prog Program) {
 	e := c.e
-	form := codec{nsp: p.nsp, eio3: e.flags&eio3 != 0, rec: e.room.cfg.Recovery > 0 && e.flags&eio3 == 0}
+	form := codec{nsp: p.nsp, eio3: e.flags&eio3 != 0, rec: e.recovers()}
 	switch creds.format {
 	case "echo":
 		form.echo = true

@@ -1,6 +1,8 @@
 package socketio
 
 import (
+	"context"
+
 	"github.com/stacksjs/realtime-go/internal/channelname"
 	"github.com/stacksjs/realtime-go/internal/hub"
 )
@@ -19,7 +21,11 @@ func (c *client) comeBack(p *packet, creds credentials, prog Program, id hub.ID)
 		c.find(p, creds, prog, id, nil)
 		return
 	}
-	c.e.room.cfg.Hub.Authenticate(c.e.socket.Loop(), c.e.room.whose(creds.token), func(u *hub.User, err *hub.Error) {
+	var u *hub.User
+	c.e.room.cfg.Hub.Ask(c.e.socket.Loop(), func(ctx context.Context) (err error) {
+		u, err = c.e.room.cfg.Authenticate(ctx, creds.token)
+		return err
+	}, func(err *hub.Error) {
 		switch {
 		case c.flags&left != 0:
 		case err != nil:

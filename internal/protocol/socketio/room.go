@@ -68,8 +68,9 @@ type Room struct {
 	ackIDs  atomic.Uint64
 	calls   atomic.Int64
 	running sync.WaitGroup // of what calls counts
-	// programs are the namespaces that the embedding program has; nil: there is only "/", for channels.
-	programs func(namespace string) Program
+	// programs are the namespaces that the embedding program has; nil: there is only "/", for channels. match is the program's
+	// code that says which others it has, and never runs on a loop; nil where there is none.
+	programs, match func(namespace string) Program
 
 	mu       sync.Mutex
 	sessions map[string]*engine // guarded by mu: those that began with polling, by session id
@@ -87,9 +88,12 @@ func NewRoom(cfg Config) *Room {
 	return r
 }
 
-// Serve gives the room the namespaces of the embedding program, which finds them by name; nil where there is none. Without,
-// there is only "/", for channels. Before anybody connects.
-func (r *Room) Serve(programs func(namespace string) Program) { r.programs = programs }
+// Serve gives the room the namespaces of the embedding program, which finds them by name, and others by code of its own,
+// which may take its time and may be nil: both return nil where there is none. Without, there is only "/", for channels. Before
+// anybody connects.
+func (r *Room) Serve(programs, match func(namespace string) Program) {
+	r.programs, r.match = programs, match
+}
 
 // closeGrace is how long the peer may take to close its side once we have.
 const closeGrace = 5 * time.Second
@@ -133,12 +137,12 @@ func (r *Room) idOf(pid string) (id hub.ID, ok bool) {
 	return id, hmac.Equal([]byte(r.pid(id)), []byte(pid))
 }
 
-// program is the embedding program's part of a namespace, and whether there is such a namespace at all.
-func (r *Room) program(nsp string) (p Program, exists bool) {
-	if r.programs != nil {
-		p = r.programs(nsp)
+// program is the embedding program's part of a namespace; nil where there is none, unless match knows one.
+func (r *Room) program(nsp string) Program {
+	if r.programs == nil {
+		return nil
 	}
-	return p, p != nil || nsp == "/"
+	return r.programs(nsp)
 }
 
 // Query is what a handshake says of itself.
