@@ -408,3 +408,26 @@ func TestNobodyCostsAnotherTheReturn(t *testing.T) {
 		t.Errorf("it missed %s, and is sent %s", want, got)
 	}
 }
+
+// A client is sent all that it missed at once: if that is more than may wait for a connection, it comes back as a new one.
+func TestWhoMissedTooMuchIsNew(t *testing.T) {
+	s := start(t, Config{Loops: 1, Limits: Limits{QueuedBytes: 1 << 20}})
+	pad := strings.Repeat("x", 100_000)
+	for messages, same := range map[int]bool{10: true, 11: false} {
+		p := s.dialSIO("")
+		p.subscribe("news")
+		p.reset()
+		eventually(t, "it is seen that the client has gone", func() bool { return s.entered() == 0 })
+		for range messages {
+			if err := s.Send(t.Context(), &realtime.Message{Channels: []string{"news"}, Event: "e", Data: []byte(`"` + pad + `"`)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		back := s.openSIO("")
+		if got := back.enter("/", `{"pid":"`+p.pid+`"}`); (got == p.SocketID) != same {
+			t.Errorf("who missed %d messages of 100 kB comes back as %s, and was %s", messages, got, p.SocketID)
+		}
+		back.reset()
+		eventually(t, "it has gone again", func() bool { return s.entered() == 0 })
+	}
+}

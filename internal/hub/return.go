@@ -188,7 +188,7 @@ func (b *branch) claim(id ID, opened uint64, at int, after uint64, answer func(*
 		if at == b.index() { // otherwise it is of an earlier connection, and everything since is to be sent
 			s.asked = max(s.from, min(after, b.journal.last()))
 		}
-		if !b.journal.whole(s.asked) || s.own != nil && s.own.gone > s.asked || !h.takings.known(s.taken) {
+		if !b.journal.whole(s.asked) || s.own != nil && s.own.gone > s.asked || !h.takings.known(s.taken) || s.tooMuch() {
 			s.release()
 			answer(nil)
 			return
@@ -333,12 +333,27 @@ func (c *Client) rejoin(x *savedSub) (upTo uint64, err *Error) {
 	return upTo, nil
 }
 
+// tooMuch reports whether the client missed more than may wait for a connection: it is sent all of that at once.
+func (s *Saved) tooMuch() bool {
+	limit := s.branch.loop.MaxQueued()
+	if own := s.own; s.branch.journal.bytes <= limit && (own == nil || own.bytes <= limit) {
+		return false
+	}
+	bytes := 0
+	for _, m := range s.missed(nil, forever) {
+		bytes += m.bytes()
+	}
+	return bytes > limit
+}
+
 // missed lists what the client's former connection did not get, and the new one does not by itself: that gets messages
 // behind upTos, of each subscription, and emissions behind upTo. On the loop it was on.
 func (s *Saved) missed(upTos []uint64, upTo uint64) []Missed {
 	subs, rooms := make([]savedSub, len(s.subs)), slices.Clone(s.rooms)
 	for i, x := range s.subs {
-		x.upTo = upTos[i]
+		if x.upTo = forever; upTos != nil {
+			x.upTo = upTos[i]
+		}
 		subs[i] = x
 	}
 	entries := s.since(s.asked)
