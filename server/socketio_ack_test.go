@@ -65,6 +65,47 @@ func TestAHandlerMayWaitForItsOwnClient(t *testing.T) {
 }
 
 // Each handler of one client waits for an acknowledgement of that client, which sent all its events first.
+// A handler gets its client's answer also while the same connection's other namespace is full of events.
+func TestAHandlerMayWaitBesideAFullNamespace(t *testing.T) {
+	say := io.New(io.Options{Logger: quiet()})
+	ask, answered := make(chan struct{}), make(chan error, 1)
+	io.On(say.Namespace("/"), "q", func(ctx context.Context, s *io.Socket, _ struct{}) (any, error) {
+		<-ask
+		answered <- s.EmitWithAck(ctx, nil, "really")
+		return nil, nil
+	})
+	full := make(chan struct{})
+	var taken atomic.Int32
+	io.On(say.Namespace("/full"), "e", func(context.Context, *io.Socket, struct{}) (any, error) {
+		<-full
+		taken.Add(1)
+		return nil, nil
+	})
+	s := start(t, Config{IO: say, Loops: 1})
+	p := s.dialSIO("")
+	p.enter("/full", "")
+	p.say(`42["q"]`)
+	const events = 200 // more than may wait
+	for range events {
+		p.say(`42/full,["e"]`)
+	}
+	close(ask)
+	var id int
+	if text := p.next(); !parsed(text, `42%d["really"]`, &id) {
+		t.Fatalf("the question is %s", text)
+	}
+	p.say(fmt.Sprintf("43%d[]", id))
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	close(full)
+	p.say(`42/full,7["e"]`)
+	p.want(`43/full,7[]`)
+	if taken.Load() != events+1 {
+		t.Errorf("%d events were taken of %d", taken.Load(), events+1)
+	}
+}
+
 func TestManyHandlersOfOneClientWaitForIt(t *testing.T) {
 	const n = 200
 	say := io.New(io.Options{Logger: quiet()})

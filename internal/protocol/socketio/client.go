@@ -496,11 +496,13 @@ func (c *client) toProgram(name string, p *packet, blobs [][]byte) {
 	c.slowDown()
 }
 
-// slowDown stops reading a client whose events come faster than the program takes them. A program that waits for the
-// client's answer must get it, so that more may wait meanwhile.
+// slowDown stops reading a client whose events come faster than the program takes them. A program that waits for an
+// answer over the connection must get it, so that more may wait meanwhile.
 func (c *client) slowDown() {
 	limit := c.e.room.cfg.Waiting
-	if len(c.prog.acks) > 0 {
+	asked := false
+	c.e.each(func(c *client) { asked = asked || c.prog != nil && len(c.prog.acks) > 0 })
+	if asked {
 		limit *= 16
 	}
 	c.prog.socket.calls.hold(limit, c.prog.socket)
@@ -531,7 +533,12 @@ func (c *client) await(id uint64, f func(*Args, error)) {
 			c.prog.acks = map[uint64]func(*Args, error){}
 		}
 		c.prog.acks[id] = f
-		c.prog.socket.calls.letGo(c.e.room.cfg.Waiting*16, c.e.resume)
+		e := c.e
+		e.each(func(c *client) {
+			if c.prog != nil {
+				c.prog.socket.calls.letGo(e.room.cfg.Waiting*16, e.resume)
+			}
+		})
 	}
 }
 
