@@ -59,10 +59,10 @@ func (b *branch) keep() time.Duration { return b.hub.cfg.Recovery + b.hub.cfg.Si
 // last is the last ordinal given away, 0 before the first.
 func (j *journal) last() uint64 { return j.next - 1 }
 
-// reserve leaves room for as many entries as a journal can have, and returns the first one's ordinal.
+// reserve leaves room for as many entries as a loop's journal and a client's own can have, and returns the first one's ordinal.
 func (j *journal) reserve() uint64 {
 	first := j.next
-	j.next += journalBytes / entryBytes
+	j.next += (journalBytes + ownBytes) / entryBytes
 	return first
 }
 
