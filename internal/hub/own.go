@@ -23,13 +23,9 @@ const (
 
 // enterOwn adds what only this client could miss, and returns its ordinal.
 func (b *branch) enterOwn(id ID, e entry) uint64 {
-	e.ord, e.at, e.to = b.journal.next, b.loop.Now(), id
+	e.ord, e.to = b.journal.next, id
 	b.journal.next++
-	o := b.owns[id]
-	if o == nil {
-		o = &own{}
-		b.owns[id] = o
-	}
+	o := b.ownOf(id)
 	if b.fits(o, e.bytes) {
 		o.entries = append(o.entries, e)
 		return e.ord
@@ -37,6 +33,16 @@ func (b *branch) enterOwn(id ID, e entry) uint64 {
 	b.empty(o)
 	o.gone = e.ord
 	return e.ord
+}
+
+// ownOf is a client's, made if it is not there.
+func (b *branch) ownOf(id ID) *own {
+	o := b.owns[id]
+	if o == nil {
+		o = &own{}
+		b.owns[id] = o
+	}
+	return o
 }
 
 // fits makes room, if there is any.
@@ -64,19 +70,14 @@ func (b *branch) insert(first uint64, missed []Missed, c *Client) {
 		missed[i].Ordinal = first + uint64(i)
 	}
 	last := missed[len(missed)-1].Ordinal
-	o := b.owns[c.id]
-	if c.gone { // again
-		s := b.saved[c.id]
-		if s == nil {
-			return
-		}
-		if s.own == nil {
-			s.own = &own{}
-		}
-		o = s.own
-	} else if o == nil {
+	var o *own
+	if !c.gone {
+		o = b.ownOf(c.id)
+	} else if s := b.saved[c.id]; s == nil {
+		return
+	} else if o = s.own; o == nil { // it is gone again
 		o = &own{}
-		b.owns[c.id] = o
+		s.own = o
 	}
 	if o.gone > last {
 		return
@@ -87,7 +88,7 @@ func (b *branch) insert(first uint64, missed []Missed, c *Client) {
 	}
 	es := make([]entry, len(missed))
 	for i, m := range missed {
-		es[i] = entry{ord: m.Ordinal, at: b.loop.Now(), d: m.Delivery, e: m.Emission, to: c.id, bytes: missedBytes}
+		es[i] = entry{ord: m.Ordinal, d: m.Delivery, e: m.Emission, to: c.id, bytes: missedBytes}
 	}
 	o.entries = slices.Insert(o.entries, 0, es...)
 }
