@@ -313,7 +313,7 @@ func TestAHandlerThatReturnsTooLate(t *testing.T) {
 	s := start(t, Config{Loops: 1, Limits: Limits{AuthorizeTime: 10 * time.Millisecond}, Handlers: map[string]Handler{
 		"ask": func(context.Context, Inbound) (any, error) {
 			defer close(gone)
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // and waits for nobody: that would put in order what must be safe without
 			return "late", nil
 		},
 	}})
