@@ -735,31 +735,32 @@ func (a *sioActor) settle(ss *sioSession) bool {
 		return false
 	}
 	a.conn.synced = at
-	if user := "chan:#server-to-user-" + ss.user; ss.user != "" && ss.state(user) == 1 {
+	if user := "chan:#server-to-user-" + ss.user; ss.user != "" && ss.lately(user).in == 1 {
 		ss.op(a.m.tick.Add(1), user, 2)
 	}
 	return true
 }
 
-func (ss *sioSession) state(target string) (in int) {
+// lately is what last became of a session's membership in something; zero when it never had one.
+func (ss *sioSession) lately(target string) (last sioOp) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	for _, op := range ss.ops {
 		if op.target == target {
-			in = op.in
+			last = op
 		}
 	}
-	return in
+	return last
 }
 
 // change begins or ends a membership.
 func (a *sioActor) change(ss *sioSession, target string, in bool, f func() bool) {
-	was := ss.state(target)
+	was := ss.lately(target).in
 	if in && was == 0 {
 		ss.op(a.m.tick.Add(1), target, 1)
 	} else if !in {
 		// What was sent to it before may be overtaken, unless it has been heard.
-		ss.op(max(a.conn.synced, ss.lastOp(target)+1), target, 1)
+		ss.op(max(a.conn.synced, ss.lately(target).at+1), target, 1)
 	}
 	if f() {
 		to := 0
@@ -768,17 +769,6 @@ func (a *sioActor) change(ss *sioSession, target string, in bool, f func() bool)
 		}
 		ss.op(a.m.tick.Add(1), target, to)
 	}
-}
-
-func (ss *sioSession) lastOp(target string) (at int64) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	for _, op := range ss.ops {
-		if op.target == target {
-			at = op.at
-		}
-	}
-	return at
 }
 
 func (a *sioActor) step() {
@@ -806,7 +796,7 @@ func (a *sioActor) step() {
 		switch {
 		case ss.echo:
 			arg = map[string]any{"channel": name, "auth": map[string]any{"headers": map[string]any{}}}
-		case name == "kept" && a.r.IntN(2) == 0 && ss.lastOp("chan:kept") == 0:
+		case name == "kept" && a.r.IntN(2) == 0 && ss.lately("chan:kept").at == 0:
 			arg = map[string]any{"channel": name, "rewind": 1 + a.r.IntN(20)}
 		}
 		a.change(ss, "chan:"+name, true, func() bool { return a.call(ss, "subscribe", arg) })
@@ -823,7 +813,7 @@ func (a *sioActor) step() {
 		a.change(ss, "room:"+ss.nsp+":"+room, false, func() bool { return a.call(ss, "leave", room) })
 	case x < 50:
 		name := recoveryChannels[3+a.r.IntN(2)]
-		if ss.state("chan:"+name) == 2 {
+		if ss.lately("chan:"+name).in == 2 {
 			a.whisper(ss, name)
 		}
 	case x < 60:
