@@ -242,7 +242,7 @@ func (x *XHR) Serve(w http.ResponseWriter, r *http.Request, poll bool) error {
 			case <-me.leave:
 				return nil
 			case <-t.end:
-				if poll {
+				if poll { // which says something, or that there is nothing more
 					return ErrEnded
 				}
 				return nil
