@@ -328,24 +328,6 @@ func (c *Config) socketio(o options) socketio.Config {
 	}
 }
 
-// checkSocket finds what driver socket cannot work with.
-func (c *Config) checkSocket(fail func(key, format string, args ...any)) {
-	redis := c.where["socket.redis"] != "" // in the file, beside which the environment may choose
-	if redis && c.where["driver"] == "" {
-		fail("socket.redis", "socket.redis is for driver socket, and without a driver it is bun: write driver: socket")
-	}
-	for _, key := range []string{"socket.host", "socket.port"} {
-		if redis && c.Driver == "socket" && c.where[key] != "" {
-			fail(key, "%s is where the embedded server listens, and with socket.redis there is none, since events go to Node servers: keep one", key)
-		}
-	}
-	if !c.intoNode() {
-		return
-	}
-	_, err := socketio.New(c.socketio(options{}))
-	failFields(err, "socketio: ", "socket.redis.", map[string]string{"Redis": "url", "Mode": "subscriptionMode"}, fail)
-}
-
 func (w Webhook) server() server.Webhook {
 	out := server.Webhook{URL: string(w.URL), Events: w.Events, Channels: w.Channels}
 	for name, value := range w.Headers {
