@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -77,7 +78,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(terminal{stdout, stderr}); err != nil {
-		fmt.Fprintf(stderr, "realtime: %v\n", err)
+		// Errors of the library begin with the same word.
+		fmt.Fprintf(stderr, "realtime: %s\n", strings.TrimPrefix(err.Error(), "realtime: "))
 		if errors.As(err, new(usageError)) {
 			return exitUsage
 		}

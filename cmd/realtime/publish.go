@@ -1,23 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"net/http"
 	"net/url"
-	"strings"
-	"time"
+	"strconv"
 	"unicode/utf8"
 
-	"github.com/stacksjs/realtime-go/auth"
+	realtime "github.com/stacksjs/realtime-go"
+	"github.com/stacksjs/realtime-go/driver/pusher"
 )
-
-// publishTime is how long the server may take to answer.
-const publishTime = 30 * time.Second
 
 type publish struct {
 	Channel string `arg:"" help:"The channel's name with its prefix, such as private-orders.1."`
@@ -48,46 +40,18 @@ func (c *publish) Run(ctx context.Context) error {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return usagef("--url %q is not of the form http://127.0.0.1:6001", c.URL)
 	}
-	// The Pusher HTTP API takes data as text, so that it arrives byte for byte.
-	body, err := json.Marshal(struct {
-		Name     string   `json:"name"`
-		Channels []string `json:"channels"`
-		Data     string   `json:"data"`
-		SocketID string   `json:"socket_id,omitempty"`
-	}{c.Event, []string{c.Channel}, c.JSON, c.Except})
+	port, _ := strconv.Atoi(u.Port()) // url.Parse takes nothing but digits
+	d, err := pusher.New(pusher.Config{
+		AppID: c.AppID, Key: c.Key, Secret: c.Secret,
+		Scheme: u.Scheme, Host: u.Hostname(), Port: port, Path: u.Path,
+	})
 	if err != nil {
 		return err
 	}
-	if u.Path == "" {
-		u.Path = "/" // JoinPath keeps a path relative, and the signature covers the slash
+	m := &realtime.Message{Channels: []string{c.Channel}, Event: c.Event, Data: json.RawMessage(c.JSON), ID: c.ID}
+	if c.Except != "" {
+		m.ExceptSockets = []string{c.Except}
 	}
-	u = u.JoinPath("apps", url.PathEscape(c.AppID), "events")
-	u.RawQuery = auth.SignRequest(http.MethodPost, u.EscapedPath(), nil, body, c.Key, c.Secret, time.Now())
-	ctx, cancel := context.WithTimeout(ctx, publishTime)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if c.ID != "" {
-		req.Header.Set("X-Idempotency-Key", c.ID)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		if ue, ok := errors.AsType[*url.Error](err); ok {
-			err = ue.Err // without the signed address
-		}
-		return fmt.Errorf("%s cannot be reached: %w", c.URL, err)
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	if res.StatusCode == http.StatusOK {
-		return err
-	}
-	var refusal struct{ Error string }
-	if json.Unmarshal(answer, &refusal) != nil || refusal.Error == "" {
-		refusal.Error = strings.TrimSpace(string(answer))
-	}
-	return fmt.Errorf("the server refuses (%s): %s", res.Status, refusal.Error)
+	_, err = d.Trigger(ctx, m)
+	return err
 }
