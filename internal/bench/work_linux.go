@@ -203,7 +203,8 @@ func (f *fanout) publish(now time.Duration) (time.Duration, error) {
 	if f.cfg.Burst > 0 {
 		return wait, f.bursts(f.publishers[0])
 	}
-	for p, c := range f.publishers {
+	for p := 0; p < len(f.publishers); p++ {
+		c := f.publishers[p]
 		if len(c.out) > 0 || c.await > 0 {
 			continue // epoll tells when it is written, or answered
 		}
@@ -258,34 +259,43 @@ func (f *fanout) publish(now time.Duration) (time.Duration, error) {
 		case events > 0:
 			f.post(c, "batch_events", fmt.Appendf(nil, `{"batch":[%s]}`, f.batch))
 		}
+		full := len(c.out) >= maxUnwritten
 		if err := f.flush(c); err != nil {
 			return 0, err
+		}
+		if full && len(c.out) == 0 { // its socket takes more
+			p--
 		}
 	}
 	return wait, nil
 }
 
-// bursts asks the server's program for as many bursts as the windows allow.
+// bursts asks the server's program for all that the windows allow, once that is a burst: a publishing connection, too,
+// sends all of it at once.
 func (f *fanout) bursts(c *conn) error {
-	for len(c.out) == 0 && (f.limit == 0 || f.inPhase < f.limit) {
-		for id := range f.seq.streams {
-			if st := &f.seq.streams[id]; st.published-st.received+uint32(f.cfg.Burst) > f.seq.window() {
-				return nil
-			}
-		}
-		from := f.seq.streams[0].published
-		f.frame = fmt.Appendf(f.frame[:0], `{"event":"%s","data":{"from":%d,"count":%d,"publishers":%d,"size":%d}}`,
-			BurstEvent, from, f.cfg.Burst, f.cfg.Publishers, f.cfg.Size)
-		c.out = appendFrame(c.out, opText, f.frame, f.key)
-		for id := range f.seq.streams {
-			f.seq.streams[id].published += uint32(f.cfg.Burst)
-			f.inPhase += f.cfg.Burst
-		}
-		if err := f.flush(c); err != nil {
-			return err
-		}
+	if len(c.out) > 0 {
+		return nil // epoll tells when it is written
 	}
-	return nil
+	count, least := f.seq.window(), uint32(f.cfg.Burst)
+	for id := range f.seq.streams {
+		st := &f.seq.streams[id]
+		count = min(count, f.seq.window()-(st.published-st.received))
+	}
+	if f.limit > 0 {
+		rest := uint32((f.limit - f.inPhase + f.cfg.Publishers - 1) / f.cfg.Publishers)
+		count, least = min(count, rest), min(least, rest)
+	}
+	if count < least {
+		return nil
+	}
+	f.frame = fmt.Appendf(f.frame[:0], `{"event":"%s","data":{"from":%d,"count":%d,"publishers":%d,"size":%d}}`,
+		BurstEvent, f.seq.streams[0].published, count, f.cfg.Publishers, f.cfg.Size)
+	c.out = appendFrame(c.out, opText, f.frame, f.key)
+	for id := range f.seq.streams {
+		f.seq.streams[id].published += count
+		f.inPhase += int(count)
+	}
+	return f.flush(c)
 }
 
 // besides is an echo load that runs on a thread of its own during a fan-out.

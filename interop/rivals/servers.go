@@ -62,7 +62,7 @@ var servers = []server{
 		prepare: buildOurs, command: serveOurs,
 	},
 	{
-		name: "ours embedded", group: embedded, variant: func(c *bench.Config) { c.Publishers, c.Burst = 8, 16 },
+		name: "ours embedded", group: embedded, variant: func(c *bench.Config) { c.Publishers, c.Burst, c.Window = 8, 16, 128 },
 		prepare: func(ctx context.Context, e env) error {
 			return goBuild(ctx, e.dir, filepath.Join(e.tmp, "embedded"), "./embedded")
 		},
@@ -88,15 +88,16 @@ var servers = []server{
 	{
 		name: "Socket.IO on Node", group: socketIO, except: true, variant: speakSocketIO,
 		prepare: func(ctx context.Context, e env) error {
-			if _, err := os.Stat(filepath.Join(e.dir, "node_modules", "socket.io")); err != nil {
-				return fmt.Errorf("%w (npm ci installs it)", err)
+			if err := findSocketIO(e); err != nil {
+				return err
 			}
 			return exec.CommandContext(ctx, "node", "--version").Run()
 		},
 		command: func(e env, port int, tls bool) ([]string, error) { return socketIOCommand(e, "node", port), nil },
 	},
 	{
-		name: "Socket.IO on Bun", group: socketIO, except: true, variant: speakSocketIO, prepare: findBun,
+		name: "Socket.IO on Bun", group: socketIO, except: true, variant: speakSocketIO,
+		prepare: func(ctx context.Context, e env) error { return errors.Join(findSocketIO(e), findBun(ctx, e)) },
 		command: func(e env, port int, tls bool) ([]string, error) { return socketIOCommand(e, bunBinary(e), port), nil },
 	},
 	{
@@ -195,6 +196,13 @@ func goBuild(ctx context.Context, dir, to, pkg string) error {
 
 // bunBinary is the program itself: what npm puts on the path may be a script, whose process is not the server's.
 func bunBinary(e env) string { return filepath.Join(e.dir, "node_modules", "bun", "bin", "bun.exe") }
+
+func findSocketIO(e env) error {
+	if _, err := os.Stat(filepath.Join(e.dir, "node_modules", "socket.io")); err != nil {
+		return fmt.Errorf("%w (npm ci installs it)", err)
+	}
+	return nil
+}
 
 func findBun(ctx context.Context, e env) error {
 	if err := exec.CommandContext(ctx, bunBinary(e), "--version").Run(); err != nil {
