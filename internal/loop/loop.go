@@ -5,7 +5,9 @@
 // knows neither channels nor protocols: a Group is a list of connections that get the same bytes, and what the
 // bytes mean is decided above.
 //
-// A turn is: poll sockets and read, run posted tasks, fire timers; then seal what was appended and write it.
+// A turn is: poll sockets and read, run posted tasks, fire timers; then seal what was appended and write it. While
+// publishers send more than it writes, little to each of many groups, it goes on reading for a while before that: a small
+// write costs as much as a larger one.
 // Sending never writes: it appends to the turn's log, so that a thousand messages to a thousand connections
 // become a thousand writes and not a million.
 //
@@ -46,6 +48,10 @@ const (
 	readBudget  = 1 << 20 // bytes one connection may bring in one turn
 	flushWrites = 256     // writes after which a flush looks at the sockets again
 	flushTime   = time.Millisecond
+	// A turn sees what else is coming if it has bulkBytes of new units and no group has smallWrite, for at most gatherTime.
+	bulkBytes  = 64 << 10
+	smallWrite = 16 << 10
+	gatherTime = 50 * time.Millisecond
 )
 
 // Task is work posted to a loop from elsewhere.
@@ -232,9 +238,13 @@ func (l *Loop) step(mayBlock bool) {
 	}
 	l.runInbox()
 	l.wheel.advance(l)
-	if l.turn.flushing() {
+	switch {
+	case l.turn.flushing():
 		l.express()
-	} else {
+	case n > 0 && l.gathers():
+		l.express()
+		return
+	default:
 		l.seal()
 	}
 	if l.flush() && !block {

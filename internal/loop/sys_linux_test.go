@@ -209,3 +209,94 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 		t.Errorf("%d descriptors are open, and %d were before", got, before)
 	}
 }
+
+// TestATurnSeesWhatElseHasArrived: publishers that send more than the loop writes find their messages in fewer writes,
+// unless those are large as it is. Nobody waits for more than half of what writing took, and answers do not wait at all.
+func TestATurnSeesWhatElseHasArrived(t *testing.T) {
+	var now, tick time.Duration // what the clock says, and by how much it moves each time
+	r := newRig(t, true, Config{MaxQueued: 1 << 30, Now: func() time.Time { now += tick; return clockZero.Add(now) }})
+	defer r.Stop()
+	var groups [16]Group
+	const size = bulkBytes / len(groups) / 2
+	unit := strings.Repeat("u", size)
+	asker, asks := r.dial(func(e *end, b []byte) int { e.Send([]byte("pong")); return len(b) })
+	publisher, publishes := r.dial(func(e *end, b []byte) int {
+		for _, what := range b {
+			for i := range groups {
+				if what == 'd' { // all of it is for one
+					i = 0
+				}
+				r.append(&groups[i], Stamp{}, unit)
+			}
+		}
+		return len(b)
+	})
+	subscriber, hears := r.dial()
+	defer func() {
+		for _, e := range []*end{asker, publisher, subscriber} {
+			r.on(func() { e.Abort(nil) })
+		}
+	}()
+	raw, err := hears.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.on(func() { // the loop's own turn stands still, and the test takes others
+		for i := range groups {
+			subscriber.Join(&groups[i], Stamp{}, nil)
+		}
+		said := func(c net.Conn, s string) {
+			if _, err := c.Write([]byte(s)); err != nil {
+				t.Error(err)
+			}
+		}
+		turn := func(what string, want int) {
+			t.Helper()
+			r.step(false)
+			n := 0
+			raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+			if err != nil || n != want*size*len(groups) {
+				t.Errorf("%s: %d bytes were written, not %d, %v", what, n, want*size*len(groups), err)
+			}
+			if _, err := io.CopyN(io.Discard, hears, int64(n)); err != nil {
+				t.Error(err)
+			}
+		}
+		said(publishes, "xxx")
+		turn("nothing was written lately", 3)
+		said(publishes, "x")
+		tick = 4 * time.Millisecond // writing this takes as long
+		turn("little", 1)
+		tick = 0
+
+		said(publishes, "dd")
+		turn("much for one", 2)
+		tick = 4 * time.Millisecond
+		said(publishes, "x")
+		turn("little again", 1)
+		tick = 0
+
+		said(publishes, "xx")
+		turn("much, and perhaps more", 0)
+		said(asks, "?")
+		turn("a question is no end of it", 0)
+		asks.SetReadDeadline(time.Now().Add(20 * time.Second))
+		pong := make([]byte, 4)
+		if _, err := io.ReadFull(asks, pong); err != nil || string(pong) != "pong" {
+			t.Errorf("the answer is %q, %v", pong, err)
+		}
+		said(publishes, "x")
+		turn("more", 0)
+		turn("no more", 3)
+
+		tick = 4 * time.Millisecond
+		said(publishes, "x")
+		turn("writing takes 4 ms once more", 1)
+		tick = 0
+		said(publishes, "xx")
+		turn("much", 0)
+		now += 2 * time.Millisecond
+		said(publishes, "x")
+		turn("half of that time is over", 3)
+	})
+}

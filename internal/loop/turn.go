@@ -92,6 +92,7 @@ func (l *Loop) Commit(g *Group, s Stamp, except []*Conn) {
 	log.except = log.except || len(except) > 0
 	l.turn.bytes += len(log.Buf) - from
 	l.turn.longest = max(l.turn.longest, len(log.Buf))
+	l.turn.deepest = max(l.turn.deepest, len(log.Buf))
 }
 
 // Init gives a group without members the stamp up to which its members will know everything.
@@ -229,6 +230,7 @@ type turn struct {
 	ord     uint32
 	bytes   int
 	longest int // bytes of the longest log
+	deepest int // and of the longest one of a group
 	dirty   []*Group
 	replies *replyLog
 	replied []*Conn
@@ -243,6 +245,10 @@ type turn struct {
 	shutting   []*Conn
 	chain      []link
 	merges     merges
+
+	began  time.Time     // when the last flush did
+	ended  time.Time     // and when it was done
+	gather time.Duration // how long the next turn may wait for more, by what it took
 
 	// scratch
 	cursors []cursor
@@ -337,7 +343,8 @@ func (l *Loop) seal() {
 	t.replied = t.replied[:0]
 	t.replies, t.outReplies = t.outReplies, t.replies
 	t.shut, t.shutting = t.shutting[:0], t.shut
-	t.ord, t.bytes, t.longest = 0, 0, 0
+	t.began = l.now
+	t.ord, t.bytes, t.longest, t.deepest = 0, 0, 0, 0
 }
 
 func (t *turn) touch(c *Conn, g *Group) {
@@ -448,10 +455,19 @@ func (l *Loop) finish() {
 	}
 	clear(shut)
 	t.shutting = shut[:0]
+	t.ended = l.cfg.Now()
+	t.gather = min(t.ended.Sub(t.began)/2, gatherTime)
 }
 
-// express writes replies to connections that the flush under way does not concern, so that an answer does not
-// wait behind a broadcast to thousands of others.
+// gathers reports whether a turn that has much to write, but little for each, shall see what else has arrived: writing that
+// by itself would cost as much again. What is waited is less than what writing takes.
+func (l *Loop) gathers() bool {
+	t := &l.turn
+	return t.bytes >= bulkBytes && t.deepest < smallWrite && !t.full() && l.now.Sub(t.ended) < t.gather
+}
+
+// express writes replies to connections that neither the flush under way nor what was collected concerns, so that an
+// answer does not wait behind a broadcast to thousands of others.
 func (l *Loop) express() {
 	t := &l.turn
 	for _, c := range t.replied {
