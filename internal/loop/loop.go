@@ -243,6 +243,7 @@ func (l *Loop) step(mayBlock bool) {
 		l.express()
 	case n > 0 && l.gathers():
 		l.express()
+		runtime.Gosched()
 		return
 	default:
 		l.seal()
