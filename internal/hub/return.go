@@ -31,6 +31,7 @@ type Saved struct {
 
 	from   uint64  // up to this ordinal it has got everything
 	asked  uint64  // the same, as the client that is coming back says
+	asker  uint64  // the newest connection over which it does; see Returner
 	behind *branch // where things that it missed before are still on the way from; nil for none
 	subs   []savedSub
 	own    *own // nil: nothing
@@ -174,13 +175,18 @@ func (b *branch) claim(id ID, opened uint64, at int, after uint64, answer func(*
 	look = func(*loop.Loop) {
 		s := b.saved[id]
 		now := h.cfg.Now()
-		if s == nil || s.until.Before(now) || s.opened > opened {
+		if s == nil || s.until.Before(now) || max(s.opened, s.asker) > opened {
 			answer(nil)
 			return
 		}
-		if from := s.behind; from != nil { // what comes from there is here when this is here again
-			s.behind = nil
-			from.loop.Post(loop.Func(func(*loop.Loop) { b.loop.Post(loop.Func(look), 0) }), 0)
+		s.asker = opened
+		if from := s.behind; from != nil { // what comes from there is here when this is here again, and not before for others
+			from.loop.Post(loop.Func(func(*loop.Loop) {
+				b.loop.Post(loop.Func(func(l *loop.Loop) {
+					s.behind = nil
+					look(l)
+				}), 0)
+			}), 0)
 			return
 		}
 		b.forget(s)
