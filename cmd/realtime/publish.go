@@ -37,7 +37,7 @@ func (c *publish) Run(ctx context.Context) error {
 		return usagef("the data is not JSON: %.100q; a text needs its quotes, as in '\"hello\"'", c.JSON)
 	}
 	u, err := url.Parse(c.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
 		return usagef("--url %q is not of the form http://127.0.0.1:6001", c.URL)
 	}
 	port, _ := strconv.Atoi(u.Port()) // url.Parse takes nothing but digits
