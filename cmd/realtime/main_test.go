@@ -298,7 +298,7 @@ func TestMistakes(t *testing.T) {
 		{publish("orders", "E", "hello"), exitUsage, `the data is not JSON: "hello"`},
 		{publish("orders", "E", "1", "--url", "ftp://x"), exitUsage, `--url "ftp://x" is not of the form`},
 		{publish("orders", "E", "1", "--url", "http://:6001"), exitUsage, `--url "http://:6001" is not of the form`},
-		{publish("orders", "E", "1", "--url", "http://u:p@"+s.addr), exitUsage, `is not of the form`},
+		{publish("orders", "E", "1", "--url", "http://u:p@"+s.addr), exitUsage, `--url "http://u:xxxxx@` + s.addr + `" has a name in it`},
 		{publish("orders", "E", "1", "--url", "http://"+gone), exitFailed, "http://" + gone + "/apps/1/events: dial tcp"},
 		{publish("orders", "E", "1", "--url", "http://"+s.addr, "--app-id", "2"), exitFailed, `404 Not Found: there is no app "2"`},
 		{append(publish("orders", "E", "1", "--url", "http://"+s.addr), "--secret", "wrong"), exitFailed, `401 Unauthorized: auth_signature is not`},

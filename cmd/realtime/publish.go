@@ -37,8 +37,11 @@ func (c *publish) Run(ctx context.Context) error {
 		return usagef("the data is not JSON: %.100q; a text needs its quotes, as in '\"hello\"'", c.JSON)
 	}
 	u, err := url.Parse(c.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return usagef("--url %q is not of the form http://127.0.0.1:6001", c.URL)
+	}
+	if u.User != nil {
+		return usagef("--url %q has a name in it: who publishes is said by --key and --secret", u.Redacted())
 	}
 	port, _ := strconv.Atoi(u.Port()) // url.Parse takes nothing but digits
 	d, err := pusher.New(pusher.Config{
