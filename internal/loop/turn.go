@@ -92,7 +92,6 @@ func (l *Loop) Commit(g *Group, s Stamp, except []*Conn) {
 	log.except = log.except || len(except) > 0
 	l.turn.bytes += len(log.Buf) - from
 	l.turn.longest = max(l.turn.longest, len(log.Buf))
-	l.turn.deepest = max(l.turn.deepest, len(log.Buf))
 }
 
 // Init gives a group without members the stamp up to which its members will know everything.
@@ -207,7 +206,6 @@ func (t *turn) addToReplies(b []byte, ord uint32, next int32) int32 {
 	log.buf = append(log.buf, b...)
 	log.list = append(log.list, reply{off: uint32(off), end: uint32(len(log.buf)), ord: ord, next: next})
 	t.bytes += len(b)
-	t.longest = max(t.longest, len(log.buf))
 	return int32(len(log.list) - 1)
 }
 
@@ -229,8 +227,7 @@ type turn struct {
 	// being collected
 	ord     uint32
 	bytes   int
-	longest int // bytes of the longest log
-	deepest int // and of the longest one of a group
+	longest int // bytes of the longest log of a group
 	dirty   []*Group
 	replies *replyLog
 	replied []*Conn
@@ -270,7 +267,9 @@ func (t *turn) init() {
 func (t *turn) collected() bool {
 	return len(t.dirty) > 0 || len(t.replied) > 0 || len(t.shut) > 0
 }
-func (t *turn) full() bool     { return t.bytes >= turnBytes || t.longest >= logBytes }
+func (t *turn) full() bool {
+	return t.bytes >= turnBytes || t.longest >= logBytes || len(t.replies.buf) >= logBytes
+}
 func (t *turn) flushing() bool { return t.pos < len(t.list) }
 func (t *turn) idle() bool     { return !t.collected() && !t.flushing() }
 
@@ -344,7 +343,7 @@ func (l *Loop) seal() {
 	t.replies, t.outReplies = t.outReplies, t.replies
 	t.shut, t.shutting = t.shutting[:0], t.shut
 	t.began = l.now
-	t.ord, t.bytes, t.longest, t.deepest = 0, 0, 0, 0
+	t.ord, t.bytes, t.longest = 0, 0, 0
 }
 
 func (t *turn) touch(c *Conn, g *Group) {
@@ -463,7 +462,7 @@ func (l *Loop) finish() {
 // by itself would cost as much again. What is waited is less than what writing takes.
 func (l *Loop) gathers() bool {
 	t := &l.turn
-	return t.bytes >= bulkBytes && t.deepest < smallWrite && !t.full() && l.now.Sub(t.ended) < t.gather
+	return t.bytes >= bulkBytes && t.longest < smallWrite && !t.full() && l.now.Sub(t.ended) < t.gather
 }
 
 // express writes replies to connections that neither the flush under way nor what was collected concerns, so that an
