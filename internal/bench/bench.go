@@ -89,8 +89,8 @@ type Config struct {
 	// Size is the length of a message's data in bytes of JSON; by default 128, at least 80.
 	Size int
 	// Burst, unless zero, lets the server's own program publish in place of the publishing connections: one connection
-	// asks for bursts, in which each of Publishers goroutines broadcasts as many messages as Window allows, as soon as
-	// that is so many. See [Burst].
+	// asks for bursts, in which each of Publishers goroutines broadcasts all that Window allows. It asks as soon as that
+	// is at least Burst messages each. See [Burst].
 	Burst int
 	// Except leaves one subscriber out of every message, another one each time. It excludes PerConn above 1.
 	Except bool
